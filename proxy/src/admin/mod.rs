@@ -1,0 +1,1 @@
+//! `/livez`, `/readyz`, `/metrics`, `/status`, `PUT /log-filter` on a listener of their own.

@@ -1,0 +1,1 @@
+//! tracing: text or JSON on stderr, a filter that can be reloaded.
