@@ -48,7 +48,10 @@ pub enum Strategy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnCredential {
     TokenFile(PathBuf),
-    Certificate { cert_file: PathBuf, key_file: PathBuf },
+    Certificate {
+        cert_file: PathBuf,
+        key_file: PathBuf,
+    },
     None,
 }
 

@@ -77,7 +77,12 @@ pub fn decide(caller: &Caller, info: &RequestInfo, upgrade: bool, uplink: Uplink
 }
 
 /// What to say when the upstream did not answer: [`Decision::Cache`] or [`Decision::Refuse`], never [`Decision::Upstream`].
-pub fn after_failure(caller: &Caller, info: &RequestInfo, upgrade: bool, failure: Failure) -> Decision {
+pub fn after_failure(
+    caller: &Caller,
+    info: &RequestInfo,
+    upgrade: bool,
+    failure: Failure,
+) -> Decision {
     let _ = (caller, info, upgrade, failure);
     Decision::Refuse(Reason::NeverSeen)
 }

@@ -4,6 +4,9 @@
 
 pub mod accept;
 mod parse;
+mod query;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
@@ -65,7 +68,8 @@ pub struct ListOptions {
     pub limit: Option<u64>,
     pub continue_token: String,
     pub send_initial_events: Option<bool>,
-    /// A list option this version does not know, such as `shardSelector`: such an answer is not learnt from nor answered from the cache.
+    /// A list option this version does not know (`shardSelector`), or one that does not decode (`limit=many`): such an answer is
+    /// not learnt from nor answered from the cache.
     pub unknown: Option<String>,
 }
 
@@ -73,8 +77,12 @@ pub struct ListOptions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestInfo {
     pub is_resource_request: bool,
+    /// The method is GET. The verb does not tell: HEAD has the verb of a GET, and a legacy `/watch/` path makes every method a watch.
+    pub method_is_get: bool,
     /// The decoded path.
     pub path: String,
+    /// The query as on the wire, empty when there is none. With the path it is the key of a non-resource answer.
+    pub query: String,
     pub verb: Verb,
     /// `api` or `apis`; empty for non-resource requests.
     pub api_prefix: String,
@@ -83,11 +91,15 @@ pub struct RequestInfo {
     pub namespace: String,
     pub resource: String,
     pub subresource: String,
+    /// Of the path; for a LIST or WATCH of one object by its name also of the field selector.
     pub name: String,
+    /// resource / name / subresource / what is left; empty for non-resource requests.
+    pub parts: Vec<String>,
     /// Reached through the legacy `/watch/` prefix.
     pub legacy_watch: bool,
+    /// Of a LIST or WATCH. A GET of one object has no more than `resource_version`, a DELETECOLLECTION no more than the selectors.
     pub options: ListOptions,
-    /// Query parameters of a GET that change what comes back and that the cache does not model (e.g. `pretty`, `includeObject` beyond the default): `Some(name)`.
+    /// A query parameter of a GET or LIST that changes what comes back and that the cache does not model (e.g. `pretty`, `includeObject` beyond the default): its name.
     pub unmodelled_query: Option<String>,
 }
 
@@ -98,8 +110,6 @@ pub enum ParseError {
     Encoding,
     #[error("the legacy prefix {0:?} has nothing behind it")]
     DanglingPrefix(&'static str),
-    #[error("the legacy proxy prefix takes no subresource")]
-    ProxySubresource,
 }
 
 impl RequestInfo {
@@ -116,19 +126,21 @@ impl RequestInfo {
         }
     }
 
-    /// The scope of a LIST or WATCH; `None` for every other request, and for one with a subresource.
+    /// The scope of a LIST or WATCH; `None` for every other request, for one with a subresource, and for a path no API server serves.
+    /// A legacy watch of one object has the field selector that the API server gives it.
     pub fn scope(&self) -> Option<Scope> {
         parse::scope(self)
     }
 
-    /// The object that a GET of a main resource (or of its `status`) reads; `None` for everything else.
+    /// The object that a GET of a main resource (or of its `status`) reads; `None` for everything else, and for a path no API server serves.
+    /// A 404 of a `status` says nothing of the object: its resource may have no such subresource.
     pub fn object(&self) -> Option<ObjectKey> {
         parse::object(self)
     }
 
     /// get, list or watch of a resource, or a GET of a non-resource path: what a cache may answer at all.
     pub fn is_read(&self) -> bool {
-        matches!(self.verb, Verb::Get | Verb::List | Verb::Watch)
+        self.method_is_get && matches!(self.verb, Verb::Get | Verb::List | Verb::Watch)
     }
 }
 
