@@ -48,10 +48,7 @@ pub enum Strategy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnCredential {
     TokenFile(PathBuf),
-    Certificate {
-        cert_file: PathBuf,
-        key_file: PathBuf,
-    },
+    Certificate { cert_file: PathBuf, key_file: PathBuf },
     None,
 }
 

@@ -31,9 +31,7 @@ pub enum SetupError {
         path: std::path::PathBuf,
         why: String,
     },
-    #[error(
-        "tls.caCertFile: the CA's name constraints do not permit {name}: make a new CA with `holdfast ca create --address {name} ...`, or take it out of {field}"
-    )]
+    #[error("tls.caCertFile: the CA's name constraints do not permit {name}: make a new CA with `holdfast ca create --address {name} ...`, or take it out of {field}")]
     Unpermitted { name: String, field: &'static str },
 }
 
@@ -69,11 +67,7 @@ impl Terminator {
     }
 
     /// The handshake, bounded in time.
-    pub async fn accept(
-        &self,
-        stream: TcpStream,
-        place: &Place,
-    ) -> Result<Session, HandshakeError> {
+    pub async fn accept(&self, stream: TcpStream, place: &Place) -> Result<Session, HandshakeError> {
         let _ = (stream, place);
         Err(HandshakeError::NotTls)
     }

@@ -33,10 +33,7 @@ pub struct Upstream {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error("upstream.caFile {path:?}: {why}")]
-    Ca {
-        path: std::path::PathBuf,
-        why: String,
-    },
+    Ca { path: std::path::PathBuf, why: String },
     #[error("upstream certFile/keyFile: {0}")]
     Certificate(String),
 }
@@ -93,10 +90,7 @@ impl Upstream {
 
     /// Forwards an HTTP/1.1 upgrade on a connection of its own; after the upstream's 101 (and only then) bytes are copied raw both ways
     /// in a task of this module, half-close included. Any other answer is passed on as an ordinary response.
-    pub async fn upgrade(
-        &self,
-        request: Request<hyper::body::Incoming>,
-    ) -> Result<Response<Body>, Failure> {
+    pub async fn upgrade(&self, request: Request<hyper::body::Incoming>) -> Result<Response<Body>, Failure> {
         let _ = request;
         Err(Failure::NotSent)
     }

@@ -69,10 +69,7 @@ impl WatchSplitter {
     }
 
     /// The next whole event, if its bytes are all here.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "it is fallible and not an iterator: None means more bytes are needed"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "it is fallible and not an iterator: None means more bytes are needed")]
     pub fn next(&mut self) -> Result<Option<WatchEvent>, WireError> {
         Ok(None)
     }
@@ -97,12 +94,6 @@ pub fn bookmark(
     resource_version: u64,
     initial_events_end: bool,
 ) -> Bytes {
-    let _ = (
-        encoding,
-        api_version,
-        kind,
-        resource_version,
-        initial_events_end,
-    );
+    let _ = (encoding, api_version, kind, resource_version, initial_events_end);
     Bytes::new()
 }
