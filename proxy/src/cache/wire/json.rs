@@ -1,0 +1,191 @@
+//! Objects in JSON: the metadata, the TypeMeta, one watch event.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+use super::{EventType, ListHead, ObjectMeta, WatchEvent, WireError, decimal};
+
+const OBJECT: WireError = WireError::Malformed("JSON object");
+const EVENT: WireError = WireError::Malformed("JSON watch event");
+
+/// Null stands for absent, as the API machinery reads it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Object<'a> {
+    #[serde(borrow)]
+    api_version: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    metadata: Option<Metadata<'a>>,
+    /// Some kinds of custom resources have a field of this name too, of any type.
+    #[serde(borrow)]
+    code: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    #[serde(borrow)]
+    resource_version: Option<Cow<'a, str>>,
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(borrow)]
+    annotations: Option<Annotations<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Annotations<'a> {
+    #[serde(borrow, rename = "k8s.io/initial-events-end")]
+    initial_events_end: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListMeta {
+    resource_version: Option<String>,
+    #[serde(rename = "continue")]
+    continue_token: Option<String>,
+    remaining_item_count: Option<u64>,
+}
+
+/// The metadata of one object, which is checked to be JSON from end to end.
+pub(super) fn read_meta(object: &[u8]) -> Result<ObjectMeta, WireError> {
+    let object: Object<'_> = serde_json::from_slice(object).map_err(|_| OBJECT)?;
+    let mut meta = ObjectMeta {
+        api_version: object.api_version.unwrap_or_default().into_owned(),
+        kind: object.kind.unwrap_or_default().into_owned(),
+        ..ObjectMeta::default()
+    };
+    if meta.kind == "Status" {
+        meta.status_code = object.code.and_then(|code| code.get().parse().ok());
+    }
+    let Some(metadata) = object.metadata else {
+        return Ok(meta);
+    };
+    meta.name = metadata.name.unwrap_or_default();
+    meta.namespace = metadata.namespace.unwrap_or_default();
+    meta.uid = metadata.uid.unwrap_or_default();
+    meta.resource_version = decimal(&metadata.resource_version.unwrap_or_default());
+    meta.labels = metadata.labels.unwrap_or_default().into_iter().collect();
+    meta.initial_events_end = metadata
+        .annotations
+        .and_then(|annotations| annotations.initial_events_end)
+        .is_some_and(|value| value == "true");
+    Ok(meta)
+}
+
+/// Reads the one value in `frame`.
+pub(super) fn read_event(frame: Bytes) -> Result<WatchEvent, WireError> {
+    let event: Event<'_> = serde_json::from_slice(&frame).map_err(|_| EVENT)?;
+    let kind = EventType::parse(&event.kind).ok_or(EVENT)?;
+    let object = frame.slice_ref(event.object.get().as_bytes());
+    Ok(WatchEvent {
+        kind,
+        meta: read_meta(&object)?,
+        object,
+        frame,
+    })
+}
+
+/// Takes the `metadata` of a list into its head.
+pub(super) fn read_list_meta(metadata: &[u8], head: &mut ListHead) -> Result<(), WireError> {
+    let meta: Option<ListMeta> = serde_json::from_slice(metadata).map_err(|_| super::LIST)?;
+    let meta = meta.unwrap_or_default();
+    head.resource_version = decimal(&meta.resource_version.unwrap_or_default());
+    head.continue_token = meta.continue_token.unwrap_or_default();
+    head.remaining = meta.remaining_item_count;
+    Ok(())
+}
+
+/// A string, or null for the empty one.
+pub(super) fn read_string(value: &[u8]) -> Result<String, WireError> {
+    let text: Option<String> = serde_json::from_slice(value).map_err(|_| super::LIST)?;
+    Ok(text.unwrap_or_default())
+}
+
+/// The text as a JSON string, quotes included.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The item of a list as GET and WATCH show it. Built-in lists leave TypeMeta out of their items, everything else writes it there: what has either field is returned as it is.
+///
+/// The result has the bytes that the API server itself writes for a single object (`kind` before `apiVersion`, both first).
+pub fn with_type_meta(item: &Bytes, api_version: &str, kind: &str) -> Bytes {
+    let Some(brace) = item.iter().position(|b| *b == b'{') else {
+        return item.clone();
+    };
+    if has_type_meta(item) {
+        return item.clone();
+    }
+    let rest = &item[brace + 1..];
+    let is_empty = rest.get(super::scan::leading_space(rest)) == Some(&b'}');
+    let (api_version, kind) = (quoted(api_version), quoted(kind));
+    let mut whole = BytesMut::with_capacity(item.len() + api_version.len() + kind.len() + 24);
+    whole.put_slice(b"{\"kind\":");
+    whole.put_slice(kind.as_bytes());
+    whole.put_slice(b",\"apiVersion\":");
+    whole.put_slice(api_version.as_bytes());
+    if !is_empty {
+        whole.put_u8(b',');
+    }
+    whole.put_slice(rest);
+    whole.freeze()
+}
+
+/// The item as a built-in list shows it: takes away what [`with_type_meta`] put in, and nothing else, so custom resources (`apiVersion` first) stay whole.
+pub fn without_type_meta(object: &Bytes) -> Bytes {
+    let Some(rest) = after_type_meta(object) else {
+        return object.clone();
+    };
+    let mut item = BytesMut::with_capacity(rest.len() + 1);
+    item.put_u8(b'{');
+    item.put_slice(rest);
+    item.freeze()
+}
+
+/// What follows `{"kind":"K","apiVersion":"V",`, if the object starts like that.
+fn after_type_meta(object: &[u8]) -> Option<&[u8]> {
+    let rest = after_string(object.strip_prefix(b"{\"kind\":\"")?)?;
+    let rest = after_string(rest.strip_prefix(b",\"apiVersion\":\"")?)?;
+    match rest.strip_prefix(b",") {
+        Some(rest) => Some(rest),
+        None => (rest == b"}").then_some(rest),
+    }
+}
+
+/// What follows the closing quote of a string that needs no escapes, which is true for every kind and version.
+fn after_string(text: &[u8]) -> Option<&[u8]> {
+    let end = memchr::memchr2(b'"', b'\\', text)?;
+    (text[end] == b'"').then(|| &text[end + 1..])
+}
+
+fn has_type_meta(item: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct TypeMeta {
+        kind: Option<IgnoredAny>,
+        api_version: Option<IgnoredAny>,
+    }
+    if item.starts_with(b"{\"kind\":") || item.starts_with(b"{\"apiVersion\":") {
+        return true;
+    }
+    serde_json::from_slice::<TypeMeta>(item)
+        .is_ok_and(|meta| meta.kind.is_some() || meta.api_version.is_some())
+}
