@@ -1,1 +1,41 @@
-fn main() {}
+//! `cargo xtask`: the project's only build script, one file per subcommand.
+
+mod assets;
+mod build_ebpf;
+mod check;
+mod demo;
+mod packages;
+mod shell;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, proves and checks Holdfast.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the eBPF programs into proxy-ebpf/prebuilt.
+    BuildEbpf(build_ebpf::Args),
+    /// Run the main job, end to end, on a real API server (needs root).
+    Demo(demo::Args),
+    /// Run every test, the demo's lines among them (needs root).
+    Test(test::Args),
+    /// Format, lints, house rules, licences and advisories.
+    Check(check::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Task::BuildEbpf(args) => build_ebpf::run(&args),
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Check(args) => check::run(&args),
+    }
+}
