@@ -2,10 +2,23 @@
 //!
 //! A User-Agent is never an identity.
 
+mod keys;
+mod proof;
+mod remembered;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use arc_swap::ArcSwapOption;
+
 use crate::config;
+use keys::Keyring;
+pub use keys::{IssuerKeys, KeysError};
 
 /// A pod's UID, in the dashed form the API uses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,7 +71,7 @@ pub enum Caller {
 pub enum UnknownReason {
     /// No Authorization header.
     Anonymous,
-    /// Not a bearer token, or not a JWT.
+    /// Not one bearer token, or not a JWT.
     OpaqueToken,
     /// Signed by no key of the issuer, or malformed.
     BadSignature,
@@ -98,44 +111,67 @@ impl UnknownReason {
     }
 }
 
-/// Verifies tokens. Cheap to share (behind an `Arc`), lock-free to read.
+/// Verifies tokens. Cheap to share (behind an `Arc`); readers share a short lock only to look up what is remembered.
 pub struct Identity {
-    _config: config::Tokens,
+    config: config::Tokens,
+    keyring: ArcSwapOption<Keyring>,
 }
 
 impl Identity {
     pub fn new(config: &config::Tokens) -> Self {
         Self {
-            _config: config.clone(),
+            config: config.clone(),
+            keyring: ArcSwapOption::empty(),
         }
     }
 
-    /// Takes over the issuer's keys: the bodies of `/.well-known/openid-configuration` and of `/openid/v1/jwks`.
-    /// A set that does not parse leaves the old one in place.
+    /// Takes over the issuer's keys. A set that does not parse leaves the old one in place; the same set again changes nothing.
+    /// A new one forgets every signature verified before.
     pub fn set_keys(&self, keys: IssuerKeys) -> Result<(), KeysError> {
-        let _ = keys;
+        let current = self.keyring.load();
+        if current.as_ref().is_some_and(|ring| ring.source == keys) {
+            return Ok(());
+        }
+        let keyring = Keyring::new(keys, &self.config)?;
+        self.keyring.store(Some(Arc::new(keyring)));
         Ok(())
     }
 
-    /// Who sends this request. A verified signature is remembered (bounded, by the token's digest), everything else is checked each time.
+    /// Tokens can be verified. False until the first [`Identity::set_keys`].
+    pub fn has_keys(&self) -> bool {
+        self.keyring.load().is_some()
+    }
+
+    /// Who sends this request. A verified signature is remembered (bounded, by the token's digest), time and pod are checked each time.
     pub fn caller(&self, client: &Client, headers: &http::HeaderMap, now: SystemTime) -> Caller {
-        let _ = (client, headers, now);
-        Caller::Unknown(UnknownReason::Anonymous)
+        match self.service_account(client, headers, now) {
+            Ok(account) => Caller::ServiceAccount(account),
+            Err(reason) => Caller::Unknown(reason),
+        }
+    }
+
+    fn service_account(
+        &self,
+        client: &Client,
+        headers: &http::HeaderMap,
+        now: SystemTime,
+    ) -> Result<ServiceAccount, UnknownReason> {
+        let token = proof::bearer_token(headers)?;
+        let keyring = self.keyring.load();
+        let keyring = keyring.as_ref().ok_or(UnknownReason::NoKeys)?;
+        let verified = keyring.verify(token)?;
+        verified.check_time(now, self.config.expired_grace)?;
+        verified.check_pod(client.pod_for_tokens())?;
+        Ok(verified.account.clone())
     }
 }
 
-/// What the cache keeps on disk, so that tokens can be verified after a restart in the dark.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IssuerKeys {
-    pub issuer: String,
-    /// The JWK set as JSON.
-    pub jwks: String,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    #[error("the issuer's key set is not a JWK set")]
-    Parse(#[source] serde_json::Error),
-    #[error("the issuer's key set has no usable key")]
-    Empty,
+impl Client {
+    /// The pod that a pod-bound token must be bound to.
+    fn pod_for_tokens(&self) -> Option<&PodUid> {
+        match &self.place {
+            Place::Pod(uid) => Some(uid),
+            Place::Host | Place::Explicit => self.pod.as_ref(),
+        }
+    }
 }

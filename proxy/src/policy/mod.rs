@@ -1,7 +1,7 @@
 //! Step 5: who may get what from where. Pure functions over plain values: no I/O, no clock, no log.
 
 use crate::identity::{Caller, UnknownReason};
-use crate::request_info::RequestInfo;
+use crate::request_info::{RequestInfo, Verb};
 
 /// The state of the uplink as a whole (all upstream addresses together).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,10 +70,12 @@ pub enum Reason {
     BadRequest,
 }
 
-/// Where a request goes at first.
+/// Where a request goes at first: upstream whoever asks, as long as any address may answer.
 pub fn decide(caller: &Caller, info: &RequestInfo, upgrade: bool, uplink: Uplink) -> Decision {
-    let _ = (caller, info, upgrade, uplink);
-    Decision::Upstream
+    match uplink {
+        Uplink::Up | Uplink::Degraded => Decision::Upstream,
+        Uplink::Down => after_failure(caller, info, upgrade, Failure::NotSent),
+    }
 }
 
 /// What to say when the upstream did not answer: [`Decision::Cache`] or [`Decision::Refuse`], never [`Decision::Upstream`].
@@ -83,8 +85,49 @@ pub fn after_failure(
     upgrade: bool,
     failure: Failure,
 ) -> Decision {
-    let _ = (caller, info, upgrade, failure);
-    Decision::Refuse(Reason::NeverSeen)
+    let sent = failure != Failure::NotSent;
+    let reason = match Kind::of(info, upgrade) {
+        Kind::Read => match caller {
+            Caller::ServiceAccount(_) => return Decision::Cache,
+            Caller::Unknown(why) => Reason::UnknownCaller(*why),
+        },
+        Kind::OtherRead => Reason::NotCacheable,
+        Kind::UpgradedWatch => Reason::UpgradeNotSent,
+        Kind::Upgrade if !sent => Reason::UpgradeNotSent,
+        Kind::Write if !sent => Reason::WriteNotSent,
+        Kind::Upgrade | Kind::Write => Reason::WriteUnanswered,
+    };
+    Decision::Refuse(reason)
+}
+
+/// What kind of request it is, as far as an answer without the upstream goes.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// The cache may have the answer.
+    Read,
+    /// Changes nothing, but no cache may answer it: logs, `scale`, HEAD.
+    OtherRead,
+    /// A watch over WebSocket. Its clients fall back to plain HTTP on a 503, and fail on anything else.
+    UpgradedWatch,
+    /// exec, attach, port-forward, proxy: what it does in the pod may have begun once it was sent.
+    Upgrade,
+    /// May change something, a method or path unknown to Kubernetes included.
+    Write,
+}
+
+impl Kind {
+    fn of(info: &RequestInfo, upgrade: bool) -> Self {
+        let main = matches!(info.subresource.as_str(), "" | "status");
+        match info.verb {
+            Verb::Watch if upgrade => Kind::UpgradedWatch,
+            _ if upgrade => Kind::Upgrade,
+            // Whatever stands behind a proxy path may act on any request.
+            Verb::Get if info.subresource == "proxy" => Kind::Write,
+            Verb::Get | Verb::List | Verb::Watch if main && info.is_read() => Kind::Read,
+            Verb::Get | Verb::List | Verb::Watch => Kind::OtherRead,
+            _ => Kind::Write,
+        }
+    }
 }
 
 impl Reason {
@@ -108,6 +151,176 @@ impl Reason {
             Reason::Store => "Store",
             Reason::Overloaded => "Overloaded",
             Reason::BadRequest => "BadRequest",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::Decision::{Cache, Refuse, Upstream};
+    use super::Failure::{Broken, NoAnswer, NotSent};
+    use super::Reason::{
+        NotCacheable, UnknownCaller, UpgradeNotSent, WriteNotSent, WriteUnanswered,
+    };
+    use super::*;
+    use crate::identity::ServiceAccount;
+
+    const PLAIN: bool = false;
+    const UPGRADE: bool = true;
+
+    fn known() -> Caller {
+        Caller::ServiceAccount(ServiceAccount {
+            namespace: "shop".to_owned(),
+            name: "till".to_owned(),
+            uid: "5a5a".to_owned(),
+        })
+    }
+
+    fn unknown() -> Caller {
+        Caller::Unknown(UnknownReason::PodMismatch)
+    }
+
+    fn info(request: &str) -> RequestInfo {
+        let (method, uri) = request.split_once(' ').expect("a method and a URI");
+        let method: Method = method.parse().expect("a method");
+        RequestInfo::parse(&method, &uri.parse().expect("a URI")).expect("a request")
+    }
+
+    /// Request, upgrade, then what becomes of it when it could not be sent, when the connection broke, when no answer came.
+    type Rule = (&'static str, bool, [Decision; 3]);
+
+    const RULES: [Rule; 31] = [
+        // A read is the cache's, however the upstream failed.
+        ("GET /api/v1/pods", PLAIN, [Cache, Cache, Cache]),
+        ("GET /api/v1/pods?watch=1", PLAIN, [Cache, Cache, Cache]),
+        ("GET /api/v1/watch/pods", PLAIN, [Cache, Cache, Cache]),
+        ("GET /api/v1/nodes/n", PLAIN, [Cache, Cache, Cache]),
+        ("GET /api/v1/nodes/n/status", PLAIN, [Cache, Cache, Cache]),
+        (
+            "GET /apis/example.com/v1/things",
+            PLAIN,
+            [Cache, Cache, Cache],
+        ),
+        ("GET /version", PLAIN, [Cache, Cache, Cache]),
+        ("GET /openapi/v3", PLAIN, [Cache, Cache, Cache]),
+        // Reads that no cache may answer.
+        (
+            "GET /api/v1/namespaces/a/pods/b/log",
+            PLAIN,
+            [Refuse(NotCacheable); 3],
+        ),
+        (
+            "GET /apis/apps/v1/namespaces/a/deployments/d/scale",
+            PLAIN,
+            [Refuse(NotCacheable); 3],
+        ),
+        ("HEAD /api/v1/pods", PLAIN, [Refuse(NotCacheable); 3]),
+        ("POST /api/v1/watch/pods", PLAIN, [Refuse(NotCacheable); 3]),
+        // A write is told apart by whether it was sent.
+        ("POST /api/v1/namespaces/a/pods", PLAIN, WRITE),
+        ("PUT /api/v1/nodes/n/status", PLAIN, WRITE),
+        ("PATCH /api/v1/nodes/n", PLAIN, WRITE),
+        ("DELETE /api/v1/nodes/n", PLAIN, WRITE),
+        ("DELETE /api/v1/nodes", PLAIN, WRITE),
+        (
+            "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            PLAIN,
+            WRITE,
+        ),
+        (
+            "POST /api/v1/namespaces/a/serviceaccounts/b/token",
+            PLAIN,
+            WRITE,
+        ),
+        ("POST /api/v1/namespaces/a/pods/b/eviction", PLAIN, WRITE),
+        // So is what Kubernetes has no verb for, and what goes to somebody else behind a proxy path.
+        ("OPTIONS /api/v1/pods", PLAIN, WRITE),
+        ("POST /logs", PLAIN, WRITE),
+        ("GET /api/v1/proxy/nodes/n", PLAIN, WRITE),
+        (
+            "GET /api/v1/namespaces/a/services/b/proxy/buy",
+            PLAIN,
+            WRITE,
+        ),
+        // An upgrade too: a command may be running.
+        ("GET /api/v1/namespaces/a/pods/b/exec", UPGRADE, UPGRADED),
+        ("POST /api/v1/namespaces/a/pods/b/exec", UPGRADE, UPGRADED),
+        (
+            "POST /api/v1/namespaces/a/pods/b/portforward",
+            UPGRADE,
+            UPGRADED,
+        ),
+        (
+            "GET /api/v1/namespaces/a/services/b/proxy/chat",
+            UPGRADE,
+            UPGRADED,
+        ),
+        ("GET /chat", UPGRADE, UPGRADED),
+        // But a watch over WebSocket changes nothing, and its client tries plain HTTP next.
+        (
+            "GET /api/v1/pods?watch=1",
+            UPGRADE,
+            [Refuse(UpgradeNotSent); 3],
+        ),
+        (
+            "GET /api/v1/watch/pods",
+            UPGRADE,
+            [Refuse(UpgradeNotSent); 3],
+        ),
+    ];
+
+    const WRITE: [Decision; 3] = [
+        Refuse(WriteNotSent),
+        Refuse(WriteUnanswered),
+        Refuse(WriteUnanswered),
+    ];
+    const UPGRADED: [Decision; 3] = [
+        Refuse(UpgradeNotSent),
+        Refuse(WriteUnanswered),
+        Refuse(WriteUnanswered),
+    ];
+
+    #[test]
+    fn everything_goes_upstream_while_any_address_may_answer() {
+        for (request, upgrade, _) in RULES {
+            for caller in [known(), unknown()] {
+                for uplink in [Uplink::Up, Uplink::Degraded] {
+                    let decision = decide(&caller, &info(request), upgrade, uplink);
+                    assert_eq!(decision, Upstream, "{request}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_known_caller_is_answered_by_the_rules() {
+        for (request, upgrade, [not_sent, broken, no_answer]) in RULES {
+            let info = info(request);
+            let after = |failure| after_failure(&known(), &info, upgrade, failure);
+            assert_eq!(after(NotSent), not_sent, "{request}");
+            assert_eq!(after(Broken), broken, "{request}");
+            assert_eq!(after(NoAnswer), no_answer, "{request}");
+            let down = decide(&known(), &info, upgrade, Uplink::Down);
+            assert_eq!(down, not_sent, "{request}, while the uplink is down");
+        }
+    }
+
+    #[test]
+    fn an_unknown_caller_is_told_why_where_a_known_one_gets_the_cache() {
+        let refused = Refuse(UnknownCaller(UnknownReason::PodMismatch));
+        for (request, upgrade, decisions) in RULES {
+            let info = info(request);
+            let expected = decisions.map(|known| if known == Cache { refused } else { known });
+            let after = |failure| after_failure(&unknown(), &info, upgrade, failure);
+            assert_eq!(
+                [after(NotSent), after(Broken), after(NoAnswer)],
+                expected,
+                "{request}"
+            );
+            let down = decide(&unknown(), &info, upgrade, Uplink::Down);
+            assert_eq!(down, expected[0], "{request}, while the uplink is down");
         }
     }
 }
