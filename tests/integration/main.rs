@@ -1,1 +1,3 @@
+//! The one integration binary: real programs in namespaces of their own. Needs root and what `cargo xtask test` builds.
 
+mod control_plane;
