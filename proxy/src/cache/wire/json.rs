@@ -166,7 +166,7 @@ fn after_type_meta(object: &[u8]) -> Option<&[u8]> {
     let rest = after_string(rest.strip_prefix(b",\"apiVersion\":\"")?)?;
     match rest.strip_prefix(b",") {
         Some(rest) => Some(rest),
-        None => (rest == b"}").then_some(rest),
+        None => (rest.trim_ascii_start() == b"}").then_some(rest),
     }
 }
 
@@ -176,16 +176,61 @@ fn after_string(text: &[u8]) -> Option<&[u8]> {
     (text[end] == b'"').then(|| &text[end + 1..])
 }
 
+/// Either key, whatever its value: a second one would make the object unreadable.
 fn has_type_meta(item: &[u8]) -> bool {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct TypeMeta {
-        kind: Option<IgnoredAny>,
-        api_version: Option<IgnoredAny>,
+        #[serde(default)]
+        kind: IsThere,
+        #[serde(default)]
+        api_version: IsThere,
     }
     if item.starts_with(b"{\"kind\":") || item.starts_with(b"{\"apiVersion\":") {
         return true;
     }
-    serde_json::from_slice::<TypeMeta>(item)
-        .is_ok_and(|meta| meta.kind.is_some() || meta.api_version.is_some())
+    serde_json::from_slice::<TypeMeta>(item).is_ok_and(|meta| meta.kind.0 || meta.api_version.0)
+}
+
+#[derive(Default)]
+struct IsThere(bool);
+
+impl<'de> Deserialize<'de> for IsThere {
+    fn deserialize<D: serde::Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(value).map(|_| Self(true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_has_one_kind_even_if_it_is_null() {
+        let item = Bytes::from_static(br#"{"a":1,"kind":null}"#);
+        assert_eq!(with_type_meta(&item, "v1", "K"), item);
+    }
+
+    #[test]
+    fn only_type_meta_that_stands_first_and_alone_is_taken_away() {
+        for (object, item) in [
+            (r#"{"kind":"K","apiVersion":"v1"}"#, "{}"),
+            (r#"{"kind":"K","apiVersion":"v1" }"#, "{ }"),
+            (r#"{"kind":"K","apiVersion":"v1","a":1}"#, r#"{"a":1}"#),
+            (
+                r#"{"kind":"K","a":1,"apiVersion":"v1"}"#,
+                r#"{"kind":"K","a":1,"apiVersion":"v1"}"#,
+            ),
+            (
+                r#"{"kind":"K","apiVersion":"v1"#,
+                r#"{"kind":"K","apiVersion":"v1"#,
+            ),
+            (
+                r#"{"kind":"\"","apiVersion":"v1"}"#,
+                r#"{"kind":"\"","apiVersion":"v1"}"#,
+            ),
+        ] {
+            assert_eq!(without_type_meta(&object.into()), item, "{object}");
+        }
+    }
 }
