@@ -1,0 +1,192 @@
+//! Numbers that are read when a scrape asks for them: what other modules count themselves, and what the kernel knows of this process.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+/// Resources with collections that get a line of their own; the rest is one line, `other`.
+const MAX_RESOURCES: usize = 100;
+
+/// What other modules count.
+#[derive(Clone, Debug, Default)]
+pub struct Readings {
+    /// Connections redirected since start.
+    pub redirects: u64,
+    /// Connections to a destination that found no listener and went direct.
+    pub direct_connects: u64,
+    /// Network namespaces with a listener.
+    pub network_namespaces: usize,
+    pub cache: CacheReadings,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct CacheReadings {
+    /// What is learnt outlives the process.
+    pub on_disk: bool,
+    pub facts: usize,
+    pub grants: usize,
+    pub responses: usize,
+    /// The resource of each collection, and seconds since the upstream last confirmed it.
+    pub collections: Vec<(String, u64)>,
+}
+
+type Read = Box<dyn Fn() -> Readings + Send + Sync>;
+
+/// Puts [`Readings`] on the page, once there is somebody to read them from.
+#[derive(Clone, Default)]
+pub(super) struct Scrape {
+    read: Arc<OnceLock<Read>>,
+}
+
+impl Scrape {
+    pub(super) fn read_by(&self, read: Read) {
+        // A second reader would tell of the same modules.
+        let _ = self.read.set(read);
+    }
+}
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scrape")
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let Some(read) = self.read.get() else {
+            return Ok(());
+        };
+        let readings = read();
+        let mut page = Page(encoder);
+        page.counter(
+            "redirects",
+            "Connections turned to this proxy",
+            readings.redirects,
+        )?;
+        page.counter(
+            "direct_connects",
+            "Connections to a destination that found no listener and went direct",
+            readings.direct_connects,
+        )?;
+        page.gauge(
+            "network_namespaces",
+            "Network namespaces with a listener",
+            readings.network_namespaces,
+        )?;
+        page.cache(&readings.cache)
+    }
+}
+
+/// Memory and files of this process, from `/proc`.
+#[derive(Debug)]
+pub(super) struct Process;
+
+impl Collector for Process {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut page = Page(encoder);
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if let Some(bytes) = resident_bytes(&status) {
+            page.gauge("process_resident_memory_bytes", "Resident memory", bytes)?;
+        }
+        if let Ok(fds) = std::fs::read_dir("/proc/self/fd") {
+            page.gauge("process_open_fds", "Open file descriptors", fds.count())?;
+        }
+        Ok(())
+    }
+}
+
+/// `VmRSS:   1234 kB`. The sum of `/proc/self/statm` in pages would need the page size.
+fn resident_bytes(status: &str) -> Option<usize> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let metric = ConstCounter::new(value);
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, None, metric.metric_type())?;
+        metric.encode(encoder)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
+        let metric = ConstGauge::new(value);
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, None, metric.metric_type())?;
+        metric.encode(encoder)
+    }
+
+    fn cache(&mut self, cache: &CacheReadings) -> fmt::Result {
+        self.gauge(
+            "cache_on_disk",
+            "1 when what is learnt outlives the process",
+            usize::from(cache.on_disk),
+        )?;
+        self.gauge("cache_facts", "Objects kept", cache.facts)?;
+        self.gauge("cache_grants", "Grants kept", cache.grants)?;
+        self.gauge("cache_responses", "Whole responses kept", cache.responses)?;
+        let resources = by_resource(&cache.collections);
+        self.by_resource(
+            "cache_collections",
+            "Complete collections by resource",
+            resources
+                .iter()
+                .map(|(name, of)| (name.as_str(), of.collections)),
+        )?;
+        self.by_resource(
+            "cache_age_seconds",
+            "Seconds since the upstream last confirmed the oldest collection of a resource",
+            resources
+                .iter()
+                .map(|(name, of)| (name.as_str(), of.oldest)),
+        )
+    }
+
+    fn by_resource<'r>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (&'r str, u64)>,
+    ) -> fmt::Result {
+        let mut encoder = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (resource, value) in values {
+            let labels = [("resource", resource)];
+            ConstGauge::new(value).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct OfResource {
+    collections: u64,
+    /// Seconds.
+    oldest: u64,
+}
+
+fn by_resource(collections: &[(String, u64)]) -> BTreeMap<String, OfResource> {
+    let mut resources: BTreeMap<String, OfResource> = BTreeMap::new();
+    for (resource, age) in collections {
+        let room = resources.len() < MAX_RESOURCES || resources.contains_key(resource);
+        let name = if room { resource } else { "other" };
+        let of = resources.entry(name.to_owned()).or_default();
+        of.collections += 1;
+        of.oldest = of.oldest.max(*age);
+    }
+    resources
+}
