@@ -1,1 +1,149 @@
 //! tracing: text or JSON on stderr, a filter that can be reloaded.
+//!
+//! The `log` records of libraries (aya-log's among them: what the eBPF programs say) come in as tracing events, under the same filter.
+
+use std::io::IsTerminal;
+
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_log::{AsLog, LogTracer, log};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+
+use crate::config::{Log, LogFormat};
+
+/// Changes what is logged while Holdfast runs.
+#[derive(Clone, Debug)]
+pub struct FilterHandle(reload::Handle<EnvFilter, Registry>);
+
+impl FilterHandle {
+    /// Takes over new directives, e.g. `info,holdfast::upstream=debug`. After an error, which says what is wrong with them, the old
+    /// ones stay.
+    pub fn set(&self, directives: &str) -> Result<(), String> {
+        let filter = EnvFilter::try_new(directives)
+            .map_err(|error| format!("{directives:?} is not a log filter: {error}"))?;
+        self.0.reload(filter).map_err(|error| error.to_string())?;
+        follow();
+        Ok(())
+    }
+
+    /// The directives in force.
+    pub fn get(&self) -> String {
+        self.0.with_current(ToString::to_string).unwrap_or_default()
+    }
+}
+
+/// Logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    #[error("log.filter: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    #[error("something in this process logs already")]
+    Taken,
+}
+
+/// Sets up logging for the whole process. Once.
+pub fn init(config: &Log) -> Result<FilterHandle, TelemetryError> {
+    let (subscriber, handle) =
+        subscriber(config, std::io::stderr, std::io::stderr().is_terminal())?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Taken)?;
+    LogTracer::init().map_err(|_| TelemetryError::Taken)?;
+    follow();
+    Ok(handle)
+}
+
+/// A `log` record that nobody wants is then dropped before it is formatted: the programs' log costs nothing unless asked for.
+fn follow() {
+    log::set_max_level(LevelFilter::current().as_log());
+}
+
+fn subscriber<W>(
+    config: &Log,
+    writer: W,
+    colours: bool,
+) -> Result<(impl Subscriber + Send + Sync + use<W>, FilterHandle), TelemetryError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&config.filter)?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = match config.format {
+        LogFormat::Text => lines.with_ansi(colours).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    Ok((subscriber, FilterHandle(handle)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Lines {
+        fn text(&self) -> String {
+            let bytes = self.0.lock().expect("not poisoned");
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    }
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("not poisoned").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn logged(format: LogFormat, act: impl FnOnce(&FilterHandle)) -> String {
+        let lines = Lines::default();
+        let config = Log {
+            filter: "info".to_owned(),
+            format,
+        };
+        let (subscriber, handle) = subscriber(&config, lines.clone(), false).expect("a filter");
+        tracing::subscriber::with_default(subscriber, || act(&handle));
+        lines.text()
+    }
+
+    #[test]
+    fn a_reloaded_filter_counts_from_the_next_event_on_and_a_wrong_one_changes_nothing() {
+        let text = logged(LogFormat::Text, |handle| {
+            tracing::debug!("before");
+            handle.set("debug").expect("a filter");
+            tracing::debug!("after");
+            assert!(handle.set("holdfast=loud").is_err());
+            tracing::debug!("still");
+            assert_eq!(handle.get(), "debug");
+        });
+        assert!(!text.contains("before"), "{text}");
+        assert!(text.contains("after") && text.contains("still"), "{text}");
+    }
+
+    #[test]
+    fn json_is_one_object_per_line() {
+        let text = logged(LogFormat::Json, |_| {
+            tracing::info!(reason = "Tls", "refused")
+        });
+        let line: serde_json::Value = serde_json::from_str(text.trim()).expect("JSON");
+        assert_eq!(line["message"], "refused");
+        assert_eq!(line["reason"], "Tls");
+        assert_eq!(line["level"], "INFO");
+    }
+}
