@@ -1,18 +1,46 @@
 //! Step 6a: the API servers: addresses, health with hysteresis, pooled connections, forwarding, upgrades.
 
+mod answer;
+mod credential;
+mod dial;
+mod forward;
+mod headers;
+mod health;
+mod line;
+mod own;
+mod pool;
+mod probe;
+mod server;
+mod upgrade;
+
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
 use crate::config;
 use crate::identity::{ConnectionId, ServiceAccount};
 use crate::policy::{Failure, Uplink};
 use crate::runtime::metrics::Metrics;
+use credential::TlsFiles;
+use dial::Dialer;
+use forward::Forward;
+use own::Own;
+use pool::Pool;
+use probe::Prober;
+use server::{Board, Server};
+use upgrade::Upgrades;
+
+/// How often idle connections are looked for; they live at most this much longer than their limit.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Marks a socket as Holdfast's own before it connects, so that the redirect lets it pass.
 pub type TagDial = Arc<dyn Fn(BorrowedFd<'_>) -> std::io::Result<()> + Send + Sync>;
@@ -25,15 +53,29 @@ pub enum Lane {
     Connection(ConnectionId),
 }
 
+/// The API servers, as one thing to ask.
 pub struct Upstream {
-    uplink: watch::Sender<Uplink>,
+    servers: Vec<Arc<Server>>,
+    strategy: config::Strategy,
+    turn: AtomicUsize,
+    answer_timeout: Duration,
+    probe: config::Probe,
+    board: Arc<Board>,
+    pool: Pool,
+    /// Dials for upgrades, with no certificate, as for every caller.
+    dialer: Dialer,
+    own: Arc<Own>,
+    tasks: TaskTracker,
 }
 
 /// A file of the configuration that could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error("upstream.caFile {path:?}: {why}")]
-    Ca { path: std::path::PathBuf, why: String },
+    Ca {
+        path: std::path::PathBuf,
+        why: String,
+    },
     #[error("upstream certFile/keyFile: {0}")]
     Certificate(String),
 }
@@ -56,59 +98,136 @@ impl Upstream {
         tag: TagDial,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, SetupError> {
-        let _ = (config, tag, metrics);
+        let board = Arc::new(Board::new(config.servers.len(), metrics));
+        let pace = health::Pace {
+            interval: config.probe.interval,
+            down_interval: config.probe.down_interval,
+        };
+        let servers = config.servers.iter().enumerate().map(|(index, address)| {
+            Arc::new(Server::new(
+                address.clone(),
+                index,
+                pace,
+                Arc::clone(&board),
+            ))
+        });
+        let tasks = TaskTracker::new();
+        let for_callers = || -> Result<Dialer, SetupError> {
+            let tls = TlsFiles::for_callers(&config.ca_file)?;
+            Ok(Dialer::new(Arc::clone(&tag), tls))
+        };
+        let own_tls = TlsFiles::for_own(&config.ca_file, &config.credential)?;
         Ok(Arc::new(Self {
-            uplink: watch::Sender::new(Uplink::Down),
+            servers: servers.collect(),
+            strategy: config.strategy,
+            turn: AtomicUsize::new(0),
+            answer_timeout: config.answer_timeout,
+            probe: config.probe.clone(),
+            board,
+            pool: Pool::new(for_callers()?, tasks.clone()),
+            dialer: for_callers()?,
+            own: Arc::new(Own::new(
+                Dialer::new(Arc::clone(&tag), own_tls),
+                config.credential.clone(),
+                tasks.clone(),
+            )),
+            tasks,
         }))
     }
 
     /// Probes every address until `stop`. Going down drops every upstream connection.
+    /// After `stop` requests are still forwarded, so that a drain can finish what it began.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        stop.cancelled().await;
+        let mut probers = JoinSet::new();
+        for server in &self.servers {
+            let prober = Prober::new(Arc::clone(server), Arc::clone(&self.own), &self.probe);
+            probers.spawn(prober.run(stop.clone()));
+        }
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = sweep.tick() => self.pool.sweep(pool::IDLE_LIMIT, Instant::now()),
+            }
+        }
+        probers.join_all().await;
+        self.pool.sweep(Duration::ZERO, Instant::now());
+        self.tasks.close();
     }
 
     pub fn uplink(&self) -> Uplink {
-        *self.uplink.borrow()
+        *self.board.uplink().borrow()
     }
 
     pub fn subscribe(&self) -> watch::Receiver<Uplink> {
-        self.uplink.subscribe()
+        self.board.uplink().subscribe()
     }
 
     /// Sends one request on, streaming both ways. `request` has an origin-form URI; hop-by-hop headers are handled here.
     /// `read`: may be given up after `answerTimeout` without a sign of life from that upstream (`Failure::NoAnswer`); other requests wait until the uplink goes down.
-    /// Redirects are not followed, nothing is retried once a byte was sent.
+    /// Redirects are not followed. Once a byte was sent nothing is asked again, but for a request without a body that is a read,
+    /// or that the server itself said it never looked at.
     pub async fn forward(
         &self,
         lane: &Lane,
         request: Request<Body>,
         read: bool,
     ) -> Result<Response<Body>, Failure> {
-        let _ = (lane, request, read);
-        Err(Failure::NotSent)
+        let forward = Forward {
+            pool: &self.pool,
+            lane,
+            answer_timeout: self.answer_timeout,
+            read,
+        };
+        forward.run(request, self.in_order()).await
     }
 
     /// Forwards an HTTP/1.1 upgrade on a connection of its own; after the upstream's 101 (and only then) bytes are copied raw both ways
     /// in a task of this module, half-close included. Any other answer is passed on as an ordinary response.
-    pub async fn upgrade(&self, request: Request<hyper::body::Incoming>) -> Result<Response<Body>, Failure> {
-        let _ = request;
-        Err(Failure::NotSent)
+    pub async fn upgrade(
+        &self,
+        request: Request<hyper::body::Incoming>,
+    ) -> Result<Response<Body>, Failure> {
+        let upgrades = Upgrades {
+            dialer: &self.dialer,
+            tasks: &self.tasks,
+        };
+        upgrades.run(request, self.in_order()).await
     }
 
     /// GETs a small document with Holdfast's own credential (keys, discovery of the issuer).
     pub async fn own_get(&self, path: &str) -> Result<Bytes, OwnRequestError> {
-        let _ = path;
-        Err(OwnRequestError::Failure(Failure::NotSent))
+        self.own.get(path, self.in_order()).await
     }
 
     /// The lanes of a client connection that is gone: its upstream connections are closed.
     pub fn release(&self, connection: ConnectionId) {
-        let _ = connection;
+        self.pool.release(connection);
     }
 
     /// One line per address for `/status`.
     pub fn status(&self) -> Vec<ServerStatus> {
-        Vec::new()
+        self.servers.iter().map(|server| status(server)).collect()
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = Arc<Server>> {
+        let first = match self.strategy {
+            config::Strategy::Priority => 0,
+            config::Strategy::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed),
+        };
+        let count = self.servers.len();
+        (0..count).filter_map(move |step| self.servers.get((first % count + step) % count).cloned())
+    }
+}
+
+fn status(server: &Server) -> ServerStatus {
+    let last_heard = server.heard.last().map(|last| last.elapsed().as_millis());
+    ServerStatus {
+        server: server.name.clone(),
+        state: server.state().as_str(),
+        last_heard_ms: last_heard.map(|millis| u64::try_from(millis).unwrap_or(u64::MAX)),
+        connections: server.connections.load(Ordering::Relaxed),
+        last_error: server.last_error(),
     }
 }
 
@@ -116,11 +235,14 @@ impl Upstream {
 #[serde(rename_all = "camelCase")]
 pub struct ServerStatus {
     pub server: String,
-    /// `up` or `down`.
+    /// `up`, `late` (bytes come, probes go unanswered), `down`, or `unknown` before the first probe.
     pub state: &'static str,
     /// Milliseconds since a byte last came from it; absent when never.
     pub last_heard_ms: Option<u64>,
-    /// Open pooled connections.
+    /// Open connections, those of probes included.
     pub connections: usize,
     pub last_error: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;

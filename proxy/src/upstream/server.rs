@@ -1,0 +1,231 @@
+//! One API server as everybody in this module shares it: its health, when it was last heard, and the token that cuts its connections.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::health::{self, Event, Health, Pace, State};
+use crate::config;
+use crate::policy::Uplink;
+use crate::runtime::metrics::Metrics;
+
+/// A resolver that takes longer is in the dark, too.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Addresses tried of one name.
+const MAX_ADDRESSES: usize = 8;
+
+/// The state of the whole, kept from the states of the servers.
+pub(super) struct Board {
+    states: Mutex<Vec<State>>,
+    uplink: watch::Sender<Uplink>,
+    metrics: Arc<Metrics>,
+}
+
+pub(super) struct Server {
+    pub(super) address: config::Server,
+    /// `https://host:port`, as in the configuration.
+    pub(super) name: String,
+    pub(super) index: usize,
+    pub(super) heard: Heard,
+    pub(super) connections: AtomicUsize,
+    /// Wakes the probe loop when the time of the next probe may have changed.
+    pub(super) reschedule: Notify,
+    board: Arc<Board>,
+    inner: Mutex<Inner>,
+    /// What the host last resolved to: DNS often lives beyond the very uplink that is in trouble.
+    resolved: Mutex<Vec<SocketAddr>>,
+}
+
+struct Inner {
+    health: Health,
+    /// Cancelled when the server goes down: every connection made under it ends.
+    epoch: CancellationToken,
+    last_error: Option<String>,
+}
+
+/// When bytes last came from a server: any bytes, of any connection to it.
+#[derive(Debug)]
+pub(super) struct Heard {
+    base: Instant,
+    /// Microseconds since `base`, plus one; 0: never.
+    last: AtomicU64,
+}
+
+impl Board {
+    pub(super) fn new(servers: usize, metrics: Arc<Metrics>) -> Self {
+        let states = vec![State::Unknown; servers];
+        let uplink = health::uplink(&states);
+        metrics.uplink(uplink);
+        Self {
+            states: Mutex::new(states),
+            uplink: watch::Sender::new(uplink),
+            metrics,
+        }
+    }
+
+    pub(super) fn uplink(&self) -> &watch::Sender<Uplink> {
+        &self.uplink
+    }
+
+    fn set(&self, index: usize, state: State) {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = states.get_mut(index) {
+            *slot = state;
+        }
+        let uplink = health::uplink(&states);
+        let changed = self
+            .uplink
+            .send_if_modified(|now| std::mem::replace(now, uplink) != uplink);
+        if changed {
+            self.metrics.uplink(uplink);
+            tracing::info!(?uplink, "the uplink changed");
+        }
+    }
+}
+
+impl Server {
+    pub(super) fn new(
+        address: config::Server,
+        index: usize,
+        pace: Pace,
+        board: Arc<Board>,
+    ) -> Self {
+        let now = Instant::now();
+        let name = format!("https://{}", authority(&address));
+        Self {
+            address,
+            name,
+            index,
+            heard: Heard::new(now),
+            connections: AtomicUsize::new(0),
+            reschedule: Notify::new(),
+            board,
+            inner: Mutex::new(Inner {
+                health: Health::new(pace, now),
+                epoch: CancellationToken::new(),
+                last_error: None,
+            }),
+            resolved: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.lock().health.state()
+    }
+
+    /// The token that going down cancels; `None` while down, when nobody is to try.
+    pub(super) fn epoch(&self) -> Option<CancellationToken> {
+        let inner = self.lock();
+        (inner.health.state() != State::Down).then(|| inner.epoch.clone())
+    }
+
+    pub(super) fn last_error(&self) -> Option<String> {
+        self.lock().last_error.clone()
+    }
+
+    /// When the next probe is to start; `None` while one is under way.
+    pub(super) fn next_probe(&self) -> Option<Instant> {
+        self.lock().health.next_probe()
+    }
+
+    pub(super) fn probe_started(&self) {
+        self.lock().health.probe_started(Instant::now());
+    }
+
+    pub(super) fn note(&self, event: Event) {
+        self.step(event, None);
+    }
+
+    /// A note that has a cause to show.
+    pub(super) fn note_error(&self, event: Event, why: String) {
+        self.step(event, Some(why));
+    }
+
+    fn step(&self, event: Event, why: Option<String>) {
+        let mut cut = None;
+        let rescheduled;
+        {
+            let mut inner = self.lock();
+            let before = inner.health.next_probe();
+            if why.is_some() {
+                inner.last_error.clone_from(&why);
+            }
+            if let Some(state) = inner.health.step(event, Instant::now()) {
+                tracing::info!(server = self.name, ?state, because = ?event, why = why.as_deref(), "an upstream changed");
+                if state == State::Down {
+                    cut = Some(std::mem::take(&mut inner.epoch));
+                }
+                // Before the cut: whoever is woken by it asks for the uplink.
+                self.board.set(self.index, state);
+            }
+            rescheduled = inner.health.next_probe() != before;
+        }
+        if let Some(epoch) = cut {
+            epoch.cancel();
+        }
+        if rescheduled {
+            self.reschedule.notify_one();
+        }
+    }
+
+    /// Where to connect to. A name that does not resolve just now is where it was last.
+    pub(super) async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(ip) = self.address.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, self.address.port)]);
+        }
+        let name = (self.address.host.as_str(), self.address.port);
+        let found = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(name)).await;
+        let mut known = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Ok(Ok(addresses)) => *known = addresses.take(MAX_ADDRESSES).collect(),
+            Ok(Err(error)) if known.is_empty() => return Err(error),
+            Err(_) if known.is_empty() => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(Err(_)) | Err(_) => {}
+        }
+        Ok(known.clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `host:port`, an IPv6 literal in brackets.
+pub(super) fn authority(address: &config::Server) -> String {
+    if address.host.contains(':') {
+        format!("[{}]:{}", address.host, address.port)
+    } else {
+        format!("{}:{}", address.host, address.port)
+    }
+}
+
+impl Heard {
+    pub(super) fn new(base: Instant) -> Self {
+        Self {
+            base,
+            last: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn note(&self) {
+        let micros = self.base.elapsed().as_micros();
+        let stamp = u64::try_from(micros).unwrap_or(u64::MAX - 1) + 1;
+        self.last.fetch_max(stamp, Ordering::Relaxed);
+    }
+
+    pub(super) fn last(&self) -> Option<Instant> {
+        match self.last.load(Ordering::Relaxed) {
+            0 => None,
+            stamp => Some(self.base + Duration::from_micros(stamp - 1)),
+        }
+    }
+
+    pub(super) fn since(&self, then: Instant) -> bool {
+        self.last().is_some_and(|last| last >= then)
+    }
+}
