@@ -1,17 +1,201 @@
-//! `cargo xtask build-ebpf`.
+//! `cargo xtask build-ebpf`: the eBPF programs, built, stripped and written to `proxy-ebpf/prebuilt/`.
+//!
+//! The binary embeds the object from there, so `cargo build` needs no BPF toolchain. One toolchain gives the same bytes
+//! from any folder; `BUILDINFO` names the one that was used, and `--check` rebuilds and compares.
 
-/// Flags of `cargo xtask build-ebpf`.
+mod elf;
+mod toolchain;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail, ensure};
+use sha2::{Digest as _, Sha256};
+
+use toolchain::{BuildInfo, Toolchain};
+
+const OBJECT: &str = "holdfast.bpf.o";
+const TARGET: &str = "bpfel-unknown-none";
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Rebuild and compare with what is checked in, writing nothing.
+    /// Write nothing: rebuild, and compare with the prebuilt object
     #[arg(long)]
-    pub(crate) check: bool,
+    check: bool,
 }
 
-/// Builds the eBPF programs.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    anyhow::bail!(
-        "the eBPF programs are not there yet (check: {})",
-        args.check
-    )
+    let root = workspace_root()?;
+    let prebuilt = root.join("proxy-ebpf/prebuilt");
+    if args.check {
+        check(&root, &prebuilt)
+    } else {
+        write(&root, &prebuilt)
+    }
+}
+
+fn workspace_root() -> anyhow::Result<PathBuf> {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = xtask.parent().context("xtask has no parent folder")?;
+    Ok(root.to_path_buf())
+}
+
+fn write(root: &Path, prebuilt: &Path) -> anyhow::Result<()> {
+    let toolchain = toolchain::find_or_install(None)?;
+    let object = build(root, &toolchain)?;
+    std::fs::create_dir_all(prebuilt)?;
+    std::fs::write(prebuilt.join(OBJECT), &object)?;
+    std::fs::write(prebuilt.join("SHA256SUMS"), sums(&object))?;
+    std::fs::write(prebuilt.join("BUILDINFO"), toolchain.info.to_string())?;
+    println!(
+        "wrote {} ({} bytes, sha256 {})",
+        prebuilt.join(OBJECT).display(),
+        object.len(),
+        sha256(&object)
+    );
+    Ok(())
+}
+
+fn check(root: &Path, prebuilt: &Path) -> anyhow::Result<()> {
+    let path = prebuilt.join(OBJECT);
+    let committed = std::fs::read(&path)
+        .with_context(|| format!("{} is missing: run cargo xtask build-ebpf", path.display()))?;
+    let written = std::fs::read_to_string(prebuilt.join("SHA256SUMS"))?;
+    ensure!(
+        written == sums(&committed),
+        "SHA256SUMS does not name the bytes of {OBJECT}"
+    );
+    let recorded = BuildInfo::parse(&std::fs::read_to_string(prebuilt.join("BUILDINFO"))?)?;
+
+    let toolchain = toolchain::find_or_install(Some(&recorded))?;
+    let rebuilt = build(root, &toolchain)?;
+    if toolchain.info == recorded {
+        return same_bytes(&committed, &rebuilt);
+    }
+    println!(
+        "another toolchain than that of BUILDINFO, so the bytes may differ; comparing programs, maps and sections\n\
+         BUILDINFO:\n{recorded}here:\n{}",
+        toolchain.info
+    );
+    same_shape(root, &path, &committed, &rebuilt)
+}
+
+fn same_bytes(committed: &[u8], rebuilt: &[u8]) -> anyhow::Result<()> {
+    ensure!(
+        committed == rebuilt,
+        "the prebuilt object is not what its sources give with the toolchain of BUILDINFO \
+         (sha256 {} committed, {} rebuilt): run cargo xtask build-ebpf and commit the result",
+        sha256(committed),
+        sha256(rebuilt)
+    );
+    println!(
+        "the prebuilt object is byte for byte what its sources give (sha256 {})",
+        sha256(rebuilt)
+    );
+    Ok(())
+}
+
+fn same_shape(root: &Path, path: &Path, committed: &[u8], rebuilt: &[u8]) -> anyhow::Result<()> {
+    let (before, after) = (elf::sections(committed)?, elf::sections(rebuilt)?);
+    ensure!(
+        before == after,
+        "sections differ: {before:?} committed, {after:?} rebuilt"
+    );
+    let other = root.join("proxy-ebpf/target").join(OBJECT);
+    std::fs::write(&other, rebuilt)?;
+    let (before, after) = (load(root, path)?, load(root, &other)?);
+    ensure!(
+        before == after,
+        "programs or maps differ:\n{before}\ncommitted\n{after}\nrebuilt"
+    );
+    println!("both load into this kernel, with the same sections, programs and maps:\n{before}");
+    Ok(())
+}
+
+/// Loads an object into the kernel, as Holdfast would, and lists its programs and maps.
+fn load(root: &Path, object: &Path) -> anyhow::Result<String> {
+    let output = Command::new(toolchain::cargo())
+        .current_dir(root)
+        .args(["run", "--quiet", "-p", "holdfast", "--example", "load-ebpf"])
+        .arg("--")
+        .arg(object)
+        .output()?;
+    if !output.status.success() {
+        bail!(
+            "{} does not load: {}",
+            object.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Builds and strips.
+fn build(root: &Path, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>> {
+    let folder = root.join("proxy-ebpf");
+    let target = folder.join("target");
+    println!("building the eBPF programs with {}", toolchain.info.rustc);
+    let mut fetch = toolchain.command()?;
+    let fetched = fetch
+        .current_dir(&folder)
+        .args(["fetch", "--locked"])
+        .status();
+    ensure!(
+        fetched?.success(),
+        "the crates of proxy-ebpf cannot be fetched"
+    );
+    let mut cargo = toolchain.command()?;
+    cargo
+        .current_dir(&folder)
+        .args(["build", "--release", "--locked", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(&target)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(root)?.join("\x1f"))
+        // What a developer's environment may carry must not reach the object.
+        .env("RUSTC_WRAPPER", "")
+        .env_remove("RUSTFLAGS");
+    let status = cargo.status().context("cannot run cargo")?;
+    ensure!(status.success(), "the eBPF programs did not build");
+
+    let stripped = target.join("stripped.o");
+    let status = Command::new(&toolchain.strip)
+        .arg("--strip-debug")
+        .arg("-o")
+        .arg(&stripped)
+        .arg(target.join(TARGET).join("release/holdfast"))
+        .status()
+        .with_context(|| format!("cannot run {}", toolchain.strip.display()))?;
+    ensure!(status.success(), "llvm-strip failed");
+    Ok(std::fs::read(stripped)?)
+}
+
+/// No path of this machine reaches the object, so that every folder gives the same bytes.
+fn flags(root: &Path) -> anyhow::Result<Vec<String>> {
+    let mut flags = vec![
+        // aya-ebpf-bindings picks its registers by the architecture of the kernel; these programs use none.
+        "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        format!("--remap-path-prefix={}=/src", root.display()),
+    ];
+    // Each registry has a folder of its own, named by its address: another mirror must not give other bytes.
+    let registries = toolchain::cargo_home()?.join("registry/src");
+    for registry in std::fs::read_dir(&registries)? {
+        flags.push(format!(
+            "--remap-path-prefix={}=/cargo",
+            registry?.path().display()
+        ));
+    }
+    Ok(flags)
+}
+
+fn sums(object: &[u8]) -> String {
+    format!("{}  {OBJECT}\n", sha256(object))
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
