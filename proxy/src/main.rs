@@ -1,1 +1,17 @@
-fn main(){}
+//! argv -> Config -> App.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().execute() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("holdfast: {error:#}");
+            cli::exit_code(&error)
+        }
+    }
+}

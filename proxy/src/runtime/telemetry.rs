@@ -4,9 +4,10 @@
 
 use std::io::IsTerminal;
 
-use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Subscriber};
 use tracing_log::{AsLog, LogTracer, log};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
@@ -26,6 +27,15 @@ impl FilterHandle {
         self.0.reload(filter).map_err(|error| error.to_string())?;
         follow();
         Ok(())
+    }
+
+    /// Whether an event of this target and level is logged now. Directives about spans or fields count for every target.
+    pub fn enables(&self, target: &str, level: Level) -> bool {
+        let enables = |filter: &EnvFilter| match filter.to_string().parse::<Targets>() {
+            Ok(targets) => targets.would_enable(target, &level),
+            Err(_) => filter.max_level_hint().is_none_or(|most| level <= most),
+        };
+        self.0.with_current(enables).unwrap_or(false)
     }
 
     /// The directives in force.
@@ -134,6 +144,22 @@ mod tests {
         });
         assert!(!text.contains("before"), "{text}");
         assert!(text.contains("after") && text.contains("still"), "{text}");
+    }
+
+    #[test]
+    fn it_can_be_told_beforehand_whether_a_target_is_logged() {
+        logged(LogFormat::Text, |handle| {
+            let debugs = |target| handle.enables(target, Level::DEBUG);
+            assert!(!debugs("holdfast::intercept"));
+            handle
+                .set("warn,holdfast::intercept=debug")
+                .expect("a filter");
+            assert!(debugs("holdfast::intercept") && !debugs("holdfast::upstream"));
+            handle
+                .set("[connection{place=host}]=debug")
+                .expect("a filter");
+            assert!(debugs("holdfast::upstream"));
+        });
     }
 
     #[test]
