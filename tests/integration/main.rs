@@ -1,3 +1,4 @@
 //! The one integration binary: real programs in namespaces of their own. Needs root and what `cargo xtask test` builds.
 
 mod control_plane;
+mod demo;

@@ -75,9 +75,9 @@ impl<'a> ApiServer<'a> {
     }
 
     /// Waits until `/readyz` says ok.
-    pub fn wait_ready(&mut self) -> Result<()> {
+    pub fn wait_ready(&self) -> Result<()> {
         let ready = eventually("the API server to be ready", READY_WITHIN, || {
-            if !self.server.as_mut().is_some_and(Process::runs) {
+            if !self.server.as_ref().is_some_and(Process::runs) {
                 return Ok(false);
             }
             self.request("GET", "/readyz", None)?.expect(200)?;
@@ -95,14 +95,14 @@ impl<'a> ApiServer<'a> {
     /// SIGKILL: connections are reset, new ones refused.
     pub fn kill(&mut self) -> Result<()> {
         match self.server.take() {
-            Some(mut server) => server.kill(),
+            Some(server) => server.kill(),
             None => Ok(()),
         }
     }
 
     /// True while the API server's process lives.
-    pub fn runs(&mut self) -> bool {
-        self.server.as_mut().is_some_and(Process::runs)
+    pub fn runs(&self) -> bool {
+        self.server.as_ref().is_some_and(Process::runs)
     }
 
     /// SIGSTOP: connections are taken and never answered.

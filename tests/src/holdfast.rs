@@ -103,7 +103,7 @@ impl<'a> Holdfast<'a> {
     pub fn start(&mut self) -> Result<Duration> {
         let started = Instant::now();
         self.launch()?;
-        let process = self.process.as_mut().context("just launched")?;
+        let process = self.process.as_ref().context("just launched")?;
         let ended = eventually("holdfast to serve", SERVES_WITHIN, || {
             if !process.runs() {
                 return Ok(true);
@@ -137,7 +137,7 @@ impl<'a> Holdfast<'a> {
     /// SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         match self.process.take() {
-            Some(mut process) => process.kill(),
+            Some(process) => process.kill(),
             None => Ok(()),
         }
     }
@@ -145,7 +145,7 @@ impl<'a> Holdfast<'a> {
     /// SIGTERM; returns how it ended and after how long.
     pub fn terminate(&mut self, deadline: Duration) -> Result<(ExitStatus, Duration)> {
         let started = Instant::now();
-        let mut process = self.process.take().context("holdfast does not run")?;
+        let process = self.process.take().context("holdfast does not run")?;
         process.signal(Signal::SIGTERM)?;
         Ok((process.wait(deadline)?, started.elapsed()))
     }
@@ -159,13 +159,13 @@ impl<'a> Holdfast<'a> {
     }
 
     /// The process, while it runs.
-    pub fn process(&mut self) -> Option<&mut Process> {
-        self.process.as_mut()
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
     }
 
     /// True while it runs.
-    pub fn runs(&mut self) -> bool {
-        self.process.as_mut().is_some_and(Process::runs)
+    pub fn runs(&self) -> bool {
+        self.process.as_ref().is_some_and(Process::runs)
     }
 
     /// What it logged so far.

@@ -118,6 +118,11 @@ impl<'a> Pod<'a> {
         &self.admitted
     }
 
+    /// A file that is projected into it: `token`, `ca.crt`, `namespace`.
+    pub fn projected(&self, name: &str) -> PathBuf {
+        self.projected.join(name)
+    }
+
     /// The name of its network namespace.
     pub fn netns(&self) -> &str {
         &self.netns

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +17,8 @@ use crate::eventually;
 /// A program that runs beside the test; killed when dropped, unless it was let go.
 pub struct Process {
     name: String,
-    child: Child,
+    pid: u32,
+    child: Mutex<Child>,
     out: PathBuf,
     err: PathBuf,
     let_go: bool,
@@ -38,7 +40,8 @@ impl Process {
             .with_context(|| format!("cannot start {name}"))?;
         Ok(Self {
             name: name.to_owned(),
-            child,
+            pid: child.id(),
+            child: Mutex::new(child),
             out,
             err,
             let_go: false,
@@ -47,7 +50,7 @@ impl Process {
 
     /// The process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     /// What it wrote to standard output so far.
@@ -76,14 +79,14 @@ impl Process {
 
     /// Waits until `found` sees what it looks for in the JSON lines; a program that ended will write no more.
     pub fn wait_for<T>(
-        &mut self,
+        &self,
         what: &str,
         deadline: Duration,
         found: impl Fn(&[Value]) -> Option<T>,
     ) -> Result<T> {
         let wanted = format!("{what} from {}", self.name);
         let waited = eventually(&wanted, deadline, || {
-            let ended = self.child.try_wait()?;
+            let ended = self.child().try_wait()?;
             match (found(&self.lines()), ended) {
                 (Some(value), _) => Ok(Ok(value)),
                 (None, Some(status)) => Ok(Err(status)),
@@ -115,23 +118,28 @@ impl Process {
     }
 
     /// SIGKILL, and waits until it is gone.
-    pub fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
+    pub fn kill(&self) -> Result<()> {
+        self.child().kill()?;
+        self.child().wait()?;
         Ok(())
     }
 
     /// Waits for its own end.
-    pub fn wait(&mut self, deadline: Duration) -> Result<ExitStatus> {
+    pub fn wait(&self, deadline: Duration) -> Result<ExitStatus> {
         let what = format!("the end of {}", self.name);
         eventually(&what, deadline, || {
-            self.child.try_wait()?.context("it still runs")
+            self.child().try_wait()?.context("it still runs")
         })
     }
 
     /// True while it runs.
-    pub fn runs(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    pub fn runs(&self) -> bool {
+        matches!(self.child().try_wait(), Ok(None))
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        // A child is a number and three pipes: no panic leaves it half changed.
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves it running when this value is dropped.
