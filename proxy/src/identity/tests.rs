@@ -651,3 +651,36 @@ fn no_token_is_ever_printed() {
         assert!(!printed.contains(part));
     }
 }
+
+#[test]
+fn a_key_that_makes_no_sense_verifies_nothing() {
+    let rsa =
+        |n: &[u8], e: &[u8]| json!({"kty": "RSA", "kid": "RS256", "n": encode(n), "e": encode(e)});
+    let ecdsa = |curve: &str, x: &[u8], y: &[u8]| json!({"kty": "EC", "kid": "ES256", "crv": curve, "x": encode(x), "y": encode(y)});
+    let tokens = [signed("RS256", &claims()), signed("ES256", &claims())];
+    for key in [
+        rsa(&[1], &[1]),
+        rsa(&[0xff; 256], &[0]),
+        rsa(&[0xff; 256], &[0xff; 256]),
+        rsa(&[0xff; 100_000], &[1, 0, 1]),
+        rsa(&[0, 0], &[1, 0, 1]),
+        rsa(&[], &[]),
+        ecdsa("P-256", &[0; 32], &[0; 32]),
+        ecdsa("P-256", &[0xff; 32], &[0xff; 32]),
+        ecdsa("P-256", &[1; 48], &[1; 48]),
+        ecdsa("P-256", &[1; 31], &[1; 33]),
+        ecdsa("secp256k1", &[1; 32], &[1; 32]),
+    ] {
+        let identity = Identity::new(&config());
+        let jwks = json!({"keys": [key]}).to_string();
+        // Whether it is refused at once or verifies nothing does not matter.
+        let _ = identity.set_keys(IssuerKeys {
+            issuer: ISSUER.to_owned(),
+            jwks,
+        });
+        for token in &tokens {
+            let caller = identity.caller(&in_pod(), &bearer(token), at(60));
+            assert!(matches!(caller, Caller::Unknown(_)), "{key}");
+        }
+    }
+}

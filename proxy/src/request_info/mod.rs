@@ -7,6 +7,8 @@ mod parse;
 mod query;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 
 use std::fmt;
 
