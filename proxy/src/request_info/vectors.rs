@@ -1,6 +1,6 @@
 //! What the API server's own code, release 1.36.3, makes of request lines and Accept headers put together at random.
 //!
-//! `vectors.tsv` is written by `tests/go/cluster/vectors`, which says how; a file of any length may take its place for a run.
+//! `vectors.tsv` is written by `tests/vectors`, which says how; a file of any length may take its place for a run.
 
 use http::{Method, Uri};
 use serde_json::{Value, json};

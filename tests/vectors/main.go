@@ -1,8 +1,8 @@
 // Command vectors writes proxy/src/request_info/vectors.tsv: request lines and
 // Accept headers put together at random, and what the API server's own code
-// makes of them. From tests/go/cluster:
+// makes of them. From tests/go/cluster, whose go.mod it uses:
 //
-//	go run ./vectors [-n LINES] [-seed SEED] > ../../../proxy/src/request_info/vectors.tsv
+//	go run ../../vectors/main.go [-n LINES] [-seed SEED] > ../../../proxy/src/request_info/vectors.tsv
 package main
 
 import (
