@@ -122,6 +122,7 @@ impl ProtobufList {
 
     fn key(&mut self, key: u64) -> Result<(), WireError> {
         self.next = match key & 7 {
+            _ if key >> 3 == 0 => return Err(LIST),
             0 => Next::Number,
             1 => Next::Skip(8),
             2 => Next::Length(key >> 3),
@@ -141,6 +142,8 @@ impl ProtobufList {
             return Err(LIST);
         }
         match (self.raw_left, field) {
+            // The kind decided how `raw` was read: it may not change afterwards.
+            (None, 1) if self.has_raw => Err(LIST),
             (None, 1) => self.begin(Part::TypeMeta, len, each),
             (None, 2) => self.enter_raw(len),
             (Some(_), 1) => self.begin(Part::ListMeta, len, each),
@@ -230,5 +233,30 @@ impl ProtobufList {
             }),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(bytes: &[u8]) -> Result<ListHead, WireError> {
+        let mut list = ProtobufList::new();
+        list.feed(bytes, &mut |_| {})?;
+        list.finish()
+    }
+
+    #[test]
+    fn the_kind_does_not_change_after_the_list_was_read_by_it() {
+        let mut bytes = protobuf::envelope("v1", "PodList", b"").to_vec();
+        assert!(list(&bytes).is_ok());
+        bytes.extend_from_slice(&[0x0a, 0]);
+        assert_eq!(list(&bytes), Err(LIST));
+    }
+
+    #[test]
+    fn no_field_has_the_number_zero() {
+        let bytes = protobuf::envelope("v1", "PodList", &[0, 0]);
+        assert_eq!(list(&bytes), Err(LIST));
     }
 }
