@@ -18,7 +18,5 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 
 /// No body at all.
 pub fn empty() -> Body {
-    Empty::new()
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }

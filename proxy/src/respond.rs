@@ -6,6 +6,7 @@ use prost::Message;
 use serde::Serialize;
 
 use crate::body::{self, Body};
+use crate::cache::wire;
 use crate::policy::Reason;
 use crate::request_info::RequestInfo;
 use crate::request_info::accept::{self, Encoding, Representation};
@@ -22,6 +23,31 @@ pub fn refuse(reason: Reason, info: Option<&RequestInfo>, request: &HeaderMap) -
     };
     let mut response = Response::new(body::full(bytes));
     *response.status_mut() = code(reason).0;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// A watch that is accepted and at once told what is wrong, as the API server does it: 200, one ERROR event, the end.
+/// Source of the rule: `apiserver:pkg/endpoints/handlers/watch.go`.
+pub fn refuse_watch(
+    reason: Reason,
+    info: Option<&RequestInfo>,
+    request: &HeaderMap,
+) -> Response<Body> {
+    let status = Status::of(reason, info);
+    let (encoding, content_type) = if prefers_protobuf(request) {
+        (
+            Encoding::Protobuf,
+            "application/vnd.kubernetes.protobuf;stream=watch",
+        )
+    } else {
+        (Encoding::Json, "application/json")
+    };
+    let (code, word) = code(reason);
+    let frame = wire::error_event(encoding, code.as_u16(), word, &status.message);
+    let mut response = Response::new(body::full(frame));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));

@@ -1,1 +1,332 @@
-//! serve
+//! The story of a connection and of each request in it, top to bottom. Each step is one call into the module of its name.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::body::Body;
+use crate::cache::{Answer, Cache};
+use crate::identity::{Caller, Client, ConnectionId, Identity, Place, PodUid, ServiceAccount};
+use crate::policy::{self, Decision, Failure, Reason};
+use crate::relay::Relay;
+use crate::request_info::{RequestInfo, Verb};
+use crate::respond;
+use crate::runtime::metrics::{Metrics, Origin};
+use crate::tee;
+use crate::tls::Terminator;
+use crate::upstream::{Lane, Upstream};
+
+/// A client may hold this many streams in one HTTP/2 connection: what kube-apiserver itself allows by default is 100,
+/// and client-go opens another connection when they run out.
+const MAX_CONCURRENT_STREAMS: u32 = 100;
+
+/// A client's upload window per stream: the API server's own choice, 99 % of objects are smaller
+/// (`apiserver:pkg/server/secure_serving.go`).
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// How long a client may take over its request head: kube-apiserver's own 32 s.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(32);
+
+/// A dead HTTP/2 client (its pod froze) is noticed within the sum of these.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a connection needs, composed once in `app`.
+pub struct Serve {
+    pub terminator: Terminator,
+    pub identity: Identity,
+    pub upstream: Arc<Upstream>,
+    pub cache: Arc<Cache>,
+    pub metrics: Arc<Metrics>,
+    /// Owns every task that outlives the call that started it.
+    pub tasks: TaskTracker,
+    /// Cancelled when Holdfast drains: in-flight answers finish, streams end.
+    pub drain: CancellationToken,
+    /// Watches resume within this long of the uplink's return, at random.
+    pub resume_jitter: Duration,
+}
+
+/// A connection as `accept` hands it over.
+pub struct Accepted {
+    pub stream: TcpStream,
+    pub peer: SocketAddr,
+    pub place: Place,
+    pub pod: Option<PodUid>,
+    pub id: ConnectionId,
+}
+
+/// One connection: TLS ends here, then requests until it closes or Holdfast drains.
+pub async fn serve_connection(serve: Arc<Serve>, accepted: Accepted) {
+    let session = match serve
+        .terminator
+        .accept(accepted.stream, &accepted.place)
+        .await
+    {
+        Ok(session) => session,
+        Err(error) => {
+            serve.metrics.handshake_failed(error.as_str());
+            return;
+        }
+    };
+    let client = Arc::new(Client {
+        connection: accepted.id,
+        place: accepted.place,
+        pod: accepted.pod,
+        peer: accepted.peer,
+        certificate: session.client_certificate,
+    });
+    let http2 = session.http2;
+    let io = TokioIo::new(session.stream);
+    let service = service_fn({
+        let (serve, client) = (serve.clone(), client.clone());
+        move |request| {
+            let (serve, client) = (serve.clone(), client.clone());
+            async move { Ok::<_, Infallible>(serve_request(&serve, &client, request).await) }
+        }
+    });
+    if http2 {
+        let mut connection = std::pin::pin!(
+            hyper::server::conn::http2::Builder::new(crate::runtime::Tasks(serve.tasks.clone()))
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .keep_alive_interval(PING_INTERVAL)
+                .keep_alive_timeout(PING_TIMEOUT)
+                .serve_connection(io, service)
+        );
+        // Either arm leaves the connection where it was: graceful_shutdown only tells it to take no new stream.
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = serve.drain.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        }
+    } else {
+        let mut connection = std::pin::pin!(
+            hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_READ_TIMEOUT)
+                .half_close(true)
+                .serve_connection(io, service)
+                .with_upgrades()
+        );
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = serve.drain.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        }
+    }
+    serve.upstream.release(client.connection);
+}
+
+/// One request: who asks for what, where may it go, and what comes back.
+async fn serve_request(
+    serve: &Arc<Serve>,
+    client: &Client,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let version = request.version();
+    let asked = Asked::of(serve, client, &request);
+    let (mut response, origin) = match asked.refuse_at_once(client) {
+        Some(reason) => refuse(serve, &asked, reason),
+        None => answer(serve, asked.clone(), request).await,
+    };
+    *response.version_mut() = version;
+    let (verb, resource) = asked.labels();
+    serve
+        .metrics
+        .request(verb, resource, response.status().as_u16(), origin);
+    tracing::debug!(
+        connection = client.connection.0,
+        verb,
+        path = asked.info.as_ref().map_or("", |info| info.path.as_str()),
+        code = response.status().as_u16(),
+        ?origin,
+        "answered"
+    );
+    response
+}
+
+/// A request's head, understood.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    pub(crate) method: http::Method,
+    pub(crate) uri: http::Uri,
+    pub(crate) headers: http::HeaderMap,
+    /// `None`: a request line that Kubernetes itself would not understand. It is the upstream's to say so.
+    pub(crate) info: Option<RequestInfo>,
+    pub(crate) caller: Caller,
+    pub(crate) lane: Lane,
+    pub(crate) upgrade: bool,
+}
+
+impl Asked {
+    fn of(serve: &Serve, client: &Client, request: &Request<Incoming>) -> Self {
+        let headers = request.headers().clone();
+        let caller = serve.identity.caller(client, &headers, SystemTime::now());
+        let lane = match &caller {
+            Caller::ServiceAccount(account) => Lane::Caller(account.clone()),
+            Caller::Unknown(_) => Lane::Connection(client.connection),
+        };
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            info: RequestInfo::parse(request.method(), request.uri()).ok(),
+            upgrade: is_upgrade(&headers),
+            headers,
+            caller,
+            lane,
+        }
+    }
+
+    /// A caller that proved itself by a certificate can't be forwarded as itself yet, and is never forwarded as somebody else.
+    fn refuse_at_once(&self, client: &Client) -> Option<Reason> {
+        client.certificate.then_some(Reason::ClientCertificate)
+    }
+
+    fn labels(&self) -> (&'static str, &str) {
+        self.info.as_ref().map_or(("other", ""), |info| {
+            (info.verb.as_str(), info.resource.as_str())
+        })
+    }
+
+    /// The verified caller of a read that Kubernetes would understand: whom the cache learns for.
+    pub(crate) fn known(&self) -> Option<(&ServiceAccount, &RequestInfo)> {
+        match (&self.caller, &self.info) {
+            (Caller::ServiceAccount(account), Some(info)) if info.is_read() && !self.upgrade => {
+                Some((account, info))
+            }
+            _ => None,
+        }
+    }
+}
+
+async fn answer(
+    serve: &Arc<Serve>,
+    asked: Asked,
+    request: Request<Incoming>,
+) -> (Response<Body>, Origin) {
+    let decision = match &asked.info {
+        Some(info) => policy::decide(&asked.caller, info, asked.upgrade, serve.upstream.uplink()),
+        None => Decision::Upstream,
+    };
+    match decision {
+        Decision::Upstream => match send(serve, &asked, request).await {
+            Ok(response) => (learn(serve, asked, response), Origin::Upstream),
+            Err(failure) => fall_back(serve, asked, failure),
+        },
+        Decision::Cache => from_cache(serve, asked),
+        Decision::Refuse(reason) => refuse(serve, &asked, reason),
+    }
+}
+
+/// Sends the request on, unchanged.
+async fn send(
+    serve: &Serve,
+    asked: &Asked,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Failure> {
+    if asked.upgrade {
+        return serve.upstream.upgrade(request).await;
+    }
+    let read = asked.info.as_ref().is_some_and(RequestInfo::is_read);
+    let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+    serve.upstream.forward(&asked.lane, request, read).await
+}
+
+/// The upstream answered: its bytes go to the caller as they come, and the cache looks on.
+fn learn(serve: &Arc<Serve>, asked: Asked, response: Response<Body>) -> Response<Body> {
+    let status = response.status();
+    let watch = asked
+        .info
+        .as_ref()
+        .is_some_and(|info| info.verb == Verb::Watch)
+        && !asked.upgrade;
+    if watch && status == StatusCode::OK {
+        return Relay::live(serve, asked, response);
+    }
+    let Some((account, info)) = asked.known() else {
+        return response;
+    };
+    if status.is_client_error() {
+        serve.cache.refused(account, info, status);
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let learner = serve
+        .cache
+        .learner(account, info, &asked.headers, &parts, SystemTime::now());
+    let body = match learner {
+        Some(learner) => tee::tee(body, learner, &serve.tasks, &serve.metrics),
+        None => body,
+    };
+    Response::from_parts(parts, body)
+}
+
+/// The upstream did not answer.
+fn fall_back(serve: &Arc<Serve>, asked: Asked, failure: Failure) -> (Response<Body>, Origin) {
+    let decision = match &asked.info {
+        Some(info) => policy::after_failure(&asked.caller, info, asked.upgrade, failure),
+        None => Decision::Refuse(Reason::BadRequest),
+    };
+    match decision {
+        Decision::Cache => from_cache(serve, asked),
+        Decision::Refuse(reason) => refuse(serve, &asked, reason),
+        Decision::Upstream => refuse(serve, &asked, Reason::NeverSeen),
+    }
+}
+
+/// The upstream is gone: what is remembered, if this very caller was granted it.
+fn from_cache(serve: &Arc<Serve>, asked: Asked) -> (Response<Body>, Origin) {
+    let Some((account, info)) = asked.known() else {
+        return refuse(serve, &asked, Reason::NotCacheable);
+    };
+    match serve
+        .cache
+        .answer(account, info, &asked.headers, SystemTime::now())
+    {
+        Ok(Answer::Response(response)) => (response, Origin::Cache),
+        Ok(Answer::Watch(start)) => (Relay::held(serve, asked, start), Origin::Cache),
+        // A watch learns that its resourceVersion is too old, or from the future, as the API server would tell it: inside an accepted stream.
+        Err(reason @ (Reason::Expired | Reason::ResourceVersionTooLarge))
+            if info.verb == Verb::Watch =>
+        {
+            serve.metrics.refusal(reason);
+            let response = respond::refuse_watch(reason, asked.info.as_ref(), &asked.headers);
+            (response, Origin::Holdfast)
+        }
+        Err(reason) => refuse(serve, &asked, reason),
+    }
+}
+
+fn refuse(serve: &Serve, asked: &Asked, reason: Reason) -> (Response<Body>, Origin) {
+    serve.metrics.refusal(reason);
+    (
+        respond::refuse(reason, asked.info.as_ref(), &asked.headers),
+        Origin::Holdfast,
+    )
+}
+
+/// `Connection: upgrade` with an `Upgrade` header: HTTP/1.1 only.
+fn is_upgrade(headers: &http::HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE)
+        && headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+}

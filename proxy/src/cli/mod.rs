@@ -2,6 +2,7 @@
 
 mod ca;
 mod config;
+mod run;
 mod status;
 
 use std::io::Write;
@@ -25,6 +26,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the node agent in the foreground; SIGTERM drains it
+    Run(run::Args),
     /// Show what the agent on this node does: uplink, servers, namespaces, collections
     Status(status::Args),
     /// Make the CA that clients on the nodes trust
@@ -40,6 +43,7 @@ enum Command {
 impl Cli {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Run(args) => args.execute(),
             Command::Status(args) => args.execute(),
             Command::Ca(command) => command.execute(),
             Command::Config(command) => command.execute(),

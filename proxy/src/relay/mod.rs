@@ -1,1 +1,227 @@
 //! Step 8: a watch outlives the outage.
+//!
+//! While the upstream is there its events pass unchanged, one whole event at a time, and the cache looks on. When it goes,
+//! the stream to the client is held: nothing ends, bookmarks go on. When it returns, the watch is resumed from the RV the
+//! client has seen, with the client's own credential, and what happened meanwhile arrives as the events it missed.
+//!
+//! ```text
+//!            body broke, RV known                    uplink back, jitter over
+//!   Live ───────────────────────────▶ Held ─────────────────────────────────▶ Live
+//!    │ ended by the upstream,          │ timeoutSeconds over,
+//!    │ broke with no RV to go on from  │ 401, 403 or an answer that is no watch
+//!    ▼                                 ▼
+//!   end of the client's stream        end (after an ERROR event where there is something to say)
+//! ```
+
+mod body;
+mod live;
+mod resume;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::{HeaderMap, Response, header};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::body::{Body, BoxError};
+use crate::cache::{BOOKMARK_INTERVAL, WatchAnswer, WatchFeed, WatchFormat, wire};
+use crate::policy::Uplink;
+use crate::request_info::accept::{self, Encoding, Representation};
+use crate::serve::{Asked, Serve};
+
+/// Chunks waiting for a client that reads slowly. Small: the API server's own backpressure does the rest.
+const QUEUE: usize = 8;
+
+/// One client's watch, for as long as the client may hold it.
+pub struct Relay {
+    serve: Arc<Serve>,
+    asked: Asked,
+    client: mpsc::Sender<Result<bytes::Bytes, BoxError>>,
+    /// When a held stream ends: the client's `timeoutSeconds`, else what the API server would have chosen.
+    deadline: Instant,
+    format: Option<WatchFormat>,
+    encoding: Encoding,
+    /// What the client has seen; `None` while that is not a point to resume from (initial events are under way).
+    seen: Option<u64>,
+}
+
+/// How a phase ended.
+enum Next {
+    /// Nothing more to do for this client.
+    End,
+    /// The upstream is gone; the client's stream goes on.
+    Hold,
+    /// The upstream accepted the resumed watch.
+    Live(Body, Option<WatchFeed>),
+}
+
+impl Relay {
+    /// The upstream accepted this watch: passes its answer on, held from now on whatever becomes of the upstream.
+    pub(crate) fn live(
+        serve: &Arc<Serve>,
+        asked: Asked,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let Some(encoding) = stream_encoding(response.headers()) else {
+            return response;
+        };
+        let (parts, upstream) = response.into_parts();
+        let feed = asked.known().and_then(|(account, info)| {
+            serve
+                .cache
+                .watch_feed(account, info, &parts, SystemTime::now())
+        });
+        let seen = resume_point(&asked);
+        let (relay, body) = Self::new(serve, asked, encoding, seen, None);
+        serve.tasks.spawn(relay.run(Next::Live(upstream, feed)));
+        Response::from_parts(parts, body)
+    }
+
+    /// The upstream is gone and the cache can begin this watch: sends what it knows, then holds.
+    pub(crate) fn held(serve: &Arc<Serve>, asked: Asked, start: WatchAnswer) -> Response<Body> {
+        let encoding = start.format.encoding;
+        let seen = Some(start.resource_version);
+        let (relay, body) = Self::new(serve, asked, encoding, seen, Some(start.format));
+        let frames = start.frames;
+        serve.tasks.spawn(async move {
+            for frame in frames {
+                if relay.client.send(Ok(frame)).await.is_err() {
+                    return;
+                }
+            }
+            relay.run(Next::Hold).await;
+        });
+        let mut response = Response::new(body);
+        *response.headers_mut() = start.headers;
+        response
+    }
+
+    fn new(
+        serve: &Arc<Serve>,
+        asked: Asked,
+        encoding: Encoding,
+        seen: Option<u64>,
+        format: Option<WatchFormat>,
+    ) -> (Self, Body) {
+        let (client, receiver) = mpsc::channel(QUEUE);
+        let relay = Self {
+            deadline: resume::deadline(&asked),
+            serve: serve.clone(),
+            asked,
+            client,
+            format,
+            encoding,
+            seen,
+        };
+        (relay, body::receive(receiver))
+    }
+
+    async fn run(mut self, mut next: Next) {
+        let drain = self.serve.drain.clone();
+        loop {
+            // Dropping a phase drops the upstream's stream and ends the client's after a whole event: nothing is half sent.
+            let phase = async {
+                match next {
+                    Next::Live(upstream, feed) => self.pass(upstream, feed).await,
+                    Next::Hold => self.hold().await,
+                    Next::End => Next::End,
+                }
+            };
+            next = match drain.run_until_cancelled(phase).await {
+                Some(Next::End) | None => return,
+                Some(next) => next,
+            };
+        }
+    }
+
+    /// Keeps the client's stream open until the uplink is back and the watch is resumed.
+    async fn hold(&mut self) -> Next {
+        let _counted = Held::new(self.serve.clone());
+        let mut uplink = self.serve.upstream.subscribe();
+        let mut retry = resume::Retry::new(self.serve.resume_jitter);
+        let mut bookmark =
+            tokio::time::interval_at(Instant::now() + BOOKMARK_INTERVAL, BOOKMARK_INTERVAL);
+        loop {
+            let down = *uplink.borrow_and_update() == Uplink::Down;
+            if down {
+                retry.went_down();
+            }
+            // While it is down no attempt is due; the turn is drawn when it is back.
+            let at = if down { self.deadline } else { retry.at() };
+            // Every arm only waits: none of them loses anything when another one wins.
+            tokio::select! {
+                () = self.client.closed() => return Next::End,
+                () = tokio::time::sleep_until(self.deadline) => return Next::End,
+                changed = uplink.changed() => if changed.is_err() { return Next::End },
+                _ = bookmark.tick() => if self.send_bookmark().await.is_err() { return Next::End },
+                () = tokio::time::sleep_until(at), if !down => {
+                    match self.resume().await {
+                        Some(next) => return next,
+                        None => retry.failed(),
+                    }
+                }
+            }
+        }
+    }
+
+    /// While held, a client that asked for bookmarks still gets one a minute, at the RV it has already seen.
+    async fn send_bookmark(&self) -> Result<(), ()> {
+        let wanted = self
+            .asked
+            .info
+            .as_ref()
+            .is_some_and(|info| info.options.allow_watch_bookmarks);
+        let (Some(format), Some(seen), true) = (&self.format, self.seen, wanted) else {
+            return Ok(());
+        };
+        let frame = wire::bookmark(
+            format.encoding,
+            &format.api_version,
+            &format.kind,
+            seen,
+            false,
+        );
+        self.client.send(Ok(frame)).await.map_err(|_| ())
+    }
+}
+
+/// Counts a held stream for as long as it is held.
+struct Held(Arc<Serve>);
+
+impl Held {
+    fn new(serve: Arc<Serve>) -> Self {
+        serve.metrics.held_watches(1);
+        Self(serve)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.metrics.held_watches(-1);
+    }
+}
+
+/// The framing of a watch answer. Table and metadata streams are framed like plain ones; an encoded or unknown one is not split.
+fn stream_encoding(headers: &HeaderMap) -> Option<Encoding> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return None;
+    }
+    let content_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    match accept::of_content_type(content_type) {
+        Representation::Plain(encoding) | Representation::PartialObjectMetadata(encoding) => {
+            Some(encoding)
+        }
+        Representation::Table => Some(Encoding::Json),
+        _ => None,
+    }
+}
+
+/// A plain watch from RV=N has seen N; initial events end only with their bookmark.
+fn resume_point(asked: &Asked) -> Option<u64> {
+    let options = &asked.info.as_ref()?.options;
+    if options.send_initial_events == Some(true) {
+        return None;
+    }
+    options.resource_version.parse().ok().filter(|rv| *rv > 0)
+}

@@ -578,3 +578,21 @@ fn spoilt_bytes_never_panic_and_the_cut_does_not_matter() {
         }
     }
 }
+
+#[test]
+fn what_is_no_watch_stream_is_given_back_whole() {
+    for encoding in [Encoding::Json, Encoding::Protobuf] {
+        let junk: &[u8] = match encoding {
+            Encoding::Json => b"{\"type\": 7}\nand more",
+            Encoding::Protobuf => b"\0\0\0\x03abcand more",
+        };
+        let mut splitter = WatchSplitter::new(encoding);
+        let (first, second) = junk.split_at(5);
+        splitter.feed(Bytes::copy_from_slice(first));
+        assert_eq!(splitter.next(), Ok(None));
+        splitter.feed(Bytes::copy_from_slice(second));
+        assert!(splitter.next().is_err());
+        let rest = splitter.into_rest();
+        assert!(junk.windows(rest.len()).any(|part| part == rest) && rest.len() + 1 >= junk.len());
+    }
+}

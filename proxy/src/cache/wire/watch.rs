@@ -22,6 +22,8 @@ pub struct WatchSplitter {
     partial: BytesMut,
     scanner: ValueScanner,
     failed: Option<WireError>,
+    /// A frame that was cut off whole and could not be read.
+    rejected: Bytes,
 }
 
 impl WatchSplitter {
@@ -32,6 +34,7 @@ impl WatchSplitter {
             partial: BytesMut::new(),
             scanner: ValueScanner::new(),
             failed: None,
+            rejected: Bytes::new(),
         }
     }
 
@@ -61,10 +64,16 @@ impl WatchSplitter {
         };
         if let Err(error) = event {
             self.failed = Some(error);
-            self.chunk = Bytes::new();
-            self.partial = BytesMut::new();
         }
         event
+    }
+
+    /// Every byte that went in and came out in no event, in order: what is left of a stream that turned out to be no watch stream.
+    pub fn into_rest(self) -> Bytes {
+        let mut rest = BytesMut::from(self.rejected);
+        rest.extend_from_slice(&self.partial);
+        rest.extend_from_slice(&self.chunk);
+        rest.freeze()
     }
 
     /// Bytes of an event that is not whole yet are waiting.
@@ -96,7 +105,8 @@ impl WatchSplitter {
         };
         self.scanner = ValueScanner::new();
         let frame = self.json_frame(end);
-        json::read_event(frame).map(Some)
+        let event = json::read_event(frame.clone());
+        self.or_reject(event, frame)
     }
 
     /// The value that ends after `end` bytes of the chunk, and the line feed that the API server writes after it.
@@ -133,13 +143,28 @@ impl WatchSplitter {
         }
         let whole = FRAME_PREFIX + len;
         if self.partial.is_empty() && self.chunk.len() >= whole {
-            return protobuf::read_event(self.chunk.split_to(whole)).map(Some);
+            let frame = self.chunk.split_to(whole);
+            let event = protobuf::read_event(frame.clone());
+            return self.or_reject(event, frame);
         }
         self.pull(whole);
         if self.partial.len() < whole {
             return Ok(None);
         }
-        protobuf::read_event(self.partial.split().freeze()).map(Some)
+        let frame = self.partial.split().freeze();
+        let event = protobuf::read_event(frame.clone());
+        self.or_reject(event, frame)
+    }
+
+    fn or_reject(
+        &mut self,
+        event: Result<WatchEvent, WireError>,
+        frame: Bytes,
+    ) -> Result<Option<WatchEvent>, WireError> {
+        if event.is_err() {
+            self.rejected = frame;
+        }
+        event.map(Some)
     }
 
     /// Moves bytes over until `partial` has `wanted` of them or the chunk has none.

@@ -1,0 +1,51 @@
+//! `holdfast run`: the node agent in the foreground.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use holdfast::runtime::telemetry;
+use holdfast::{app, config};
+
+/// More would only take memory on a node of one to four cores: the work is mostly waiting.
+const MAX_WORKERS: usize = 2;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The configuration file (see `holdfast config print-defaults`)
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+    /// Instead of log.filter, e.g. info,holdfast::upstream=debug
+    #[arg(long, value_name = "DIRECTIVES")]
+    log_filter: Option<String>,
+    /// Instead of listen; may be given several times
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Vec<SocketAddr>,
+    /// Instead of admin.listen
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<SocketAddr>,
+}
+
+impl Args {
+    /// Serves until SIGTERM or SIGINT. Every mistake in the configuration is found before anything is attached.
+    pub(crate) fn execute(self) -> anyhow::Result<()> {
+        let mut config = config::load(&self.config)?;
+        if let Some(filter) = self.log_filter {
+            config.log.filter = filter;
+        }
+        if !self.listen.is_empty() {
+            config.listen = self.listen;
+        }
+        if let Some(address) = self.admin {
+            config.admin.listen = address;
+        }
+        let filter = telemetry::init(&config.log)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores.min(MAX_WORKERS))
+            .enable_all()
+            .build()
+            .context("the runtime could not be started")?
+            .block_on(app::run(config, filter))
+    }
+}
