@@ -1,9 +1,41 @@
 //! Step 6b: facts, collections, grants, whole responses; the store; answers for get, list, watch.
+//!
+//! ```text
+//! learn, watch_feed   ->  state: facts, collections, pages, grants, responses  ->  answer, answer_watch
+//!                           |  writes (coalesced)  ->  commit  ->  store (redb) | memory
+//! ```
+//! What is known of things is in memory, their bytes are in the store. One lock guards what is known; it is never held across I/O or an await.
 
+mod answer;
+mod answer_watch;
+mod collection;
+mod collections;
+mod commit;
+mod facts;
+mod grants;
+mod headers;
+mod inflate;
+mod key;
+mod learn;
+mod memory;
+mod object;
+mod open;
+mod pages;
+mod persist;
+mod record;
+mod responses;
+mod state;
+mod status;
+mod store;
+mod watch_feed;
 pub mod wire;
+mod writes;
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, response};
@@ -13,40 +45,33 @@ use crate::body::Body;
 use crate::config;
 use crate::identity::{IssuerKeys, ServiceAccount};
 use crate::policy::Reason;
-use crate::request_info::RequestInfo;
 use crate::request_info::accept::Encoding;
-use wire::WatchEvent;
+use crate::request_info::{RequestInfo, Verb};
+use grants::Granted;
+use state::{NotLearnt, State};
+use store::Table;
+
+pub use learn::Learner;
+pub use status::{CacheStatus, CollectionStatus};
+pub use watch_feed::WatchFeed;
 
 /// Everything Holdfast remembers. Cheap to share (behind an `Arc`).
-pub struct Cache {}
-
-/// Whether what was learnt outlives the process, for `/status`.
-#[derive(Clone, Debug, Default, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CacheStatus {
-    /// `disk`, or `memory` when the store could not be used.
-    pub backing: String,
-    /// Why not `disk`, or where a damaged file was set aside.
-    pub condition: Option<String>,
-    pub facts: usize,
-    pub grants: usize,
-    pub responses: usize,
-    pub collections: Vec<CollectionStatus>,
+pub struct Cache {
+    shared: Arc<Shared>,
+    commit_interval: Duration,
 }
 
-#[derive(Clone, Debug, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CollectionStatus {
-    pub resource: String,
-    /// Empty: all namespaces.
-    pub namespace: String,
-    pub label_selector: String,
-    pub field_selector: String,
-    pub encoding: String,
-    pub resource_version: u64,
-    pub objects: usize,
-    /// Seconds since the upstream last confirmed it.
-    pub age_seconds: u64,
+/// What learners, feeds and answers have in common.
+struct Shared {
+    state: Mutex<State>,
+    commit_now: tokio::sync::Notify,
+    on_disk: bool,
+    /// Why what is learnt does not outlive the process, or what happened to what was learnt before.
+    opened: Option<String>,
+    /// Why the last commit failed.
+    commit_error: Mutex<Option<String>>,
+    not_learnt: Warned,
+    commit_failed: Warned,
 }
 
 /// What the cache can say instead of the upstream.
@@ -78,13 +103,25 @@ pub struct WatchFormat {
 impl Cache {
     /// Opens the store. Never fails: a damaged file is set aside, an unusable one leaves the cache in memory; `status` says which.
     pub fn open(config: &config::Cache) -> Arc<Self> {
-        let _ = config;
-        Arc::new(Self {})
+        let opened = open::open(config);
+        let shared = Shared {
+            state: Mutex::new(opened.state),
+            commit_now: tokio::sync::Notify::new(),
+            on_disk: opened.on_disk,
+            opened: opened.condition,
+            commit_error: Mutex::new(None),
+            not_learnt: Warned::default(),
+            commit_failed: Warned::default(),
+        };
+        Arc::new(Self {
+            shared: Arc::new(shared),
+            commit_interval: config.commit_interval,
+        })
     }
 
     /// Commits a batch every `commitInterval` until `stop`, then once more.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        stop.cancelled().await;
+        commit::run(&self.shared, self.commit_interval, stop).await;
     }
 
     // --- learning ---
@@ -99,11 +136,11 @@ impl Cache {
         response: &response::Parts,
         now: SystemTime,
     ) -> Option<Learner> {
-        let _ = (caller, info, request, response, now);
-        None
+        Learner::new(&self.shared, caller, info, request, response, now)
     }
 
-    /// A feed for the events of this accepted watch; `None` when they cannot be learnt from (Table, metadata only, unknown options).
+    /// A feed for the events of this accepted watch; `None` when they cannot be learnt from (unknown options, YAML). The watch is a grant at once.
+    /// A Table or metadata alone is told by its events, and not learnt.
     pub fn watch_feed(
         &self,
         caller: &ServiceAccount,
@@ -111,13 +148,35 @@ impl Cache {
         response: &response::Parts,
         now: SystemTime,
     ) -> Option<WatchFeed> {
-        let _ = (caller, info, response, now);
-        None
+        WatchFeed::new(&self.shared, caller, info, response, now)
     }
 
     /// The upstream said 401, 403, 404 or 410 to this read: takes grants back, removes what a 404 proves gone.
     pub fn refused(&self, caller: &ServiceAccount, info: &RequestInfo, status: StatusCode) {
-        let _ = (caller, info, status);
+        let Some(granted) = learn::granted(info) else {
+            return;
+        };
+        let mut state = self.shared.lock();
+        let changes = match (status, granted) {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Granted::Scope(scope)) => {
+                state.grants.refuse_scope(caller, &scope)
+            }
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Granted::Object(object)) => {
+                let now = unix_seconds(SystemTime::now());
+                state.grants.refuse_object(caller, &object, now)
+            }
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Granted::Path(path)) => {
+                state.grants.refuse_path(caller, &path)
+            }
+            // "At least as new as 0" is whatever that API server had at hand: it may not have heard of the object yet.
+            (StatusCode::NOT_FOUND, Granted::Object(object))
+                if info.options.resource_version.is_empty() =>
+            {
+                return state.object_missing(&object);
+            }
+            _ => return,
+        };
+        state.write_grants(changes);
     }
 
     // --- answering ---
@@ -130,52 +189,87 @@ impl Cache {
         request: &HeaderMap,
         now: SystemTime,
     ) -> Result<Answer, Reason> {
-        let _ = (caller, info, request, now);
-        Err(Reason::NeverSeen)
+        let asked = answer::Asked::new(&self.shared, caller, info, request, now)?;
+        match info.verb {
+            Verb::Watch => answer_watch::watch(&asked).map(Answer::Watch),
+            Verb::List => answer::list(&asked).map(Answer::Response),
+            _ => answer::get(&asked).map(Answer::Response),
+        }
     }
 
     // --- what else must survive a restart in the dark ---
 
     pub fn issuer_keys(&self) -> Option<IssuerKeys> {
-        None
+        self.shared.lock().issuer_keys.clone()
     }
 
     pub fn keep_issuer_keys(&self, keys: &IssuerKeys) {
-        let _ = keys;
+        let mut state = self.shared.lock();
+        if state.issuer_keys.as_ref() == Some(keys) {
+            return;
+        }
+        let record = record::IssuerKeysRecord {
+            issuer: keys.issuer.clone(),
+            jwks: keys.jwks.clone(),
+        };
+        state.put_record(Table::Meta, open::ISSUER_KEYS.into(), &record);
+        state.issuer_keys = Some(keys.clone());
     }
 
     pub fn status(&self, now: SystemTime) -> CacheStatus {
-        let _ = now;
-        CacheStatus::default()
+        status::status(&self.shared, unix_seconds(now))
     }
 }
 
-/// Learns from one body. `finish` commits; dropped without it, everything it would have proved (a complete list, a whole response) is discarded.
-pub struct Learner {}
-
-impl Learner {
-    /// The next bytes as they came from the upstream (gzip included). Bounded memory: never the whole list.
-    pub fn feed(&mut self, chunk: &[u8]) {
-        let _ = chunk;
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change leaves the state sound before it can panic, and a node without a cache is worse than one with yesterday's.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body ended cleanly.
-    pub fn finish(self) {}
+    fn wake_if_urgent(&self) {
+        if self.lock().writes.is_urgent() {
+            self.commit_now.notify_one();
+        }
+    }
+
+    fn not_learnt(&self, reason: NotLearnt) {
+        match reason {
+            NotLearnt::OtherRepresentation => {}
+            reason if self.not_learnt.is_due() => {
+                tracing::warn!(
+                    reason = reason.as_str(),
+                    "an answer was passed on, but not learnt from"
+                );
+            }
+            reason => tracing::debug!(
+                reason = reason.as_str(),
+                "an answer was passed on, but not learnt from"
+            ),
+        }
+    }
 }
 
-/// Learns from one watch stream.
-pub struct WatchFeed {}
+/// Warns once a minute at most: what goes wrong at every request would fill a log.
+#[derive(Default)]
+struct Warned(Mutex<Option<std::time::Instant>>);
 
-impl WatchFeed {
-    /// One event, in the order of the stream.
-    pub fn event(&mut self, event: &WatchEvent) {
-        let _ = event;
-    }
+impl Warned {
+    const EVERY: Duration = Duration::from_secs(60);
 
-    /// The stream goes on at this RV after a resume: nothing between was missed.
-    pub fn resumed(&mut self, resource_version: u64) {
-        let _ = resource_version;
+    fn is_due(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| last.elapsed() >= Self::EVERY);
+        if is_due {
+            *last = Some(std::time::Instant::now());
+        }
+        is_due
     }
+}
+
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// How long a held watch may stay silent before it gets a bookmark of its own.

@@ -1,0 +1,355 @@
+//! Answers to GET and LIST, and with whole responses.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+
+use super::collection::Collection;
+use super::collections::Narrowing;
+use super::facts::Fact;
+use super::headers;
+use super::key::{GroupResource, ObjectId, api_version, response_key};
+use super::learn::granted;
+use super::object::Stored;
+use super::record;
+use super::responses::kept_path;
+use super::state::State;
+use super::store::{Snapshot, StoreError, Table};
+use super::wire::{ListHead, list_body};
+use super::{Granted, Shared, unix_seconds};
+use crate::body::{self, Body, BoxError};
+use crate::identity::ServiceAccount;
+use crate::policy::Reason;
+use crate::request_info::accept::{self, Encoding, Representation};
+use crate::request_info::{ObjectKey, RequestInfo, Scope};
+
+/// A read that may be answered, if its caller may and if it is known.
+pub(super) struct Asked<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) caller: &'a ServiceAccount,
+    pub(super) info: &'a RequestInfo,
+    pub(super) request: &'a HeaderMap,
+    /// Best first.
+    accepted: Vec<Representation>,
+    pub(super) now: u64,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        caller: &'a ServiceAccount,
+        info: &'a RequestInfo,
+        request: &'a HeaderMap,
+        now: SystemTime,
+    ) -> Result<Self, Reason> {
+        if !info.is_read() || !info.method_is_get || !info.subresource.is_empty() {
+            return Err(Reason::NotCacheable);
+        }
+        if info.options.unknown.is_some() || info.unmodelled_query.is_some() {
+            return Err(Reason::UnmodelledQuery);
+        }
+        Ok(Self {
+            shared,
+            caller,
+            info,
+            request,
+            accepted: accept::of_request(request),
+            now: unix_seconds(now),
+        })
+    }
+
+    /// How much the client likes an encoding: 0 is best. `None`: not at all.
+    pub(super) fn preference(&self, encoding: Encoding) -> Option<usize> {
+        let plain = Representation::Plain(encoding);
+        self.accepted.iter().position(|accepted| *accepted == plain)
+    }
+
+    pub(super) fn age(&self, confirmed: u64) -> u64 {
+        self.now.saturating_sub(confirmed)
+    }
+
+    /// The freshest complete collection that holds the scope and that this caller may read and can decode.
+    pub(super) fn collection<'s>(
+        &self,
+        state: &'s State,
+        scope: &'s Scope,
+    ) -> Result<(&'s Collection, Narrowing), Reason> {
+        if !state.grants.covers_scope(self.caller, scope) {
+            return Err(no_grant(state, &GroupResource::of(&scope.resource)));
+        }
+        let mut is_known = false;
+        let covering = state.collections.covering(scope);
+        covering
+            .inspect(|_| is_known = true)
+            .filter_map(|(collection, narrowing)| {
+                let preference = self.preference(collection.encoding)?;
+                Some((collection, narrowing, preference))
+            })
+            .max_by_key(|(collection, _, preference)| {
+                (collection.resource_version, Reverse(*preference))
+            })
+            .map(|(collection, narrowing, _)| (collection, narrowing))
+            .ok_or(if is_known {
+                Reason::NotAcceptable
+            } else {
+                Reason::Incomplete
+            })
+    }
+
+    /// The members of a collection that are asked for, in list order.
+    pub(super) fn members(
+        state: &State,
+        collection: &Collection,
+        narrowing: &Narrowing,
+    ) -> Result<Vec<Stored>, Reason> {
+        let resource = GroupResource::of(&collection.scope.resource);
+        let version = &collection.scope.resource.version;
+        collection
+            .members()
+            .keys()
+            .filter(|id| narrowing.holds(id))
+            .map(|id| {
+                let fact = state
+                    .facts
+                    .find(&resource, id, version, collection.encoding);
+                let fact = fact.ok_or(Reason::Incomplete)?;
+                Ok(Stored::of(state, &resource, id, fact))
+            })
+            .collect()
+    }
+}
+
+/// To someone without a grant nothing is said of what is known, but for whether the resource was ever seen at all.
+fn no_grant(state: &State, resource: &GroupResource) -> Reason {
+    if state.facts.knows(resource) || state.collections.knows(resource) {
+        Reason::NoGrant
+    } else {
+        Reason::NeverSeen
+    }
+}
+
+pub(super) fn store_failed(error: &StoreError) -> Reason {
+    tracing::warn!(%error, "an answer could not be read from the store");
+    Reason::Store
+}
+
+// --- GET ---
+
+pub(super) fn get(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
+    if let Some(path) = kept_path(asked.info) {
+        return response(asked, &path);
+    }
+    let Some(Granted::Object(key)) = granted(asked.info) else {
+        return Err(Reason::NotCacheable);
+    };
+    let id = ObjectId::of(&key).ok_or(Reason::BadRequest)?;
+    let (stored, confirmed, snapshot) = {
+        let state = asked.shared.lock();
+        let (fact, confirmed) = find(asked, &state, &key, &id)?;
+        let stored = Stored::of(&state, &GroupResource::of(&key.resource), &id, fact);
+        (stored, confirmed, snapshot(&state)?)
+    };
+    let object = stored.read_whole(snapshot.as_ref(), &key.resource);
+    let object = object.map_err(|error| store_failed(&error))?;
+    let body = match stored.encoding {
+        Encoding::Json => line(&object),
+        Encoding::Protobuf => object,
+    };
+    let content_type = headers::content_type(stored.encoding);
+    let headers = headers::cached(content_type, asked.age(confirmed), asked.request);
+    Ok(with_headers(body::full(body), headers))
+}
+
+/// The API server ends a JSON object with a line feed.
+fn line(object: &[u8]) -> Bytes {
+    let mut line = BytesMut::with_capacity(object.len() + 1);
+    line.put_slice(object);
+    line.put_u8(b'\n');
+    line.freeze()
+}
+
+/// Opened under the lock, so that everything known is either in the snapshot or at hand.
+pub(super) fn snapshot(state: &State) -> Result<Box<dyn Snapshot>, Reason> {
+    state.store.snapshot().map_err(|error| store_failed(&error))
+}
+
+/// The freshest form of an object that the client can decode, and when the upstream last confirmed it.
+fn find<'s>(
+    asked: &Asked<'_>,
+    state: &'s State,
+    key: &ObjectKey,
+    id: &ObjectId,
+) -> Result<(&'s Fact, u64), Reason> {
+    let resource = GroupResource::of(&key.resource);
+    let of_version = || {
+        let collections = state
+            .collections
+            .of(&resource)
+            .map(|(_, collection)| collection);
+        collections.filter(|collection| collection.scope.resource == key.resource)
+    };
+    let is_member = |scope: &Scope| of_version().any(|c| c.scope == *scope && c.contains(id));
+    if !state.grants.covers_object(asked.caller, key, is_member) {
+        return Err(no_grant(state, &resource));
+    }
+    let facts = state.facts.get(&resource, id);
+    let mut known = facts
+        .iter()
+        .filter(|fact| *fact.version == *key.resource.version)
+        .peekable();
+    if known.peek().is_none() {
+        return Err(if state.collections.proves_absent(key) {
+            Reason::NotFound
+        } else if of_version().next().is_some() {
+            Reason::Incomplete
+        } else {
+            Reason::NeverSeen
+        });
+    }
+    let fact = known
+        .filter_map(|fact| Some((fact, asked.preference(fact.encoding)?)))
+        .max_by_key(|(fact, preference)| (fact.resource_version, Reverse(*preference)))
+        .map(|(fact, _)| fact)
+        .ok_or(Reason::NotAcceptable)?;
+    let confirmed = of_version()
+        .filter(|collection| collection.encoding == fact.encoding && collection.contains(id))
+        .map(|collection| collection.confirmed)
+        .fold(fact.learnt, u64::max);
+    Ok((fact, confirmed))
+}
+
+// --- LIST ---
+
+pub(super) fn list(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
+    let Some(Granted::Scope(scope)) = granted(asked.info) else {
+        return Err(Reason::NotCacheable);
+    };
+    let (items, head, encoding, confirmed, snapshot) = {
+        let state = asked.shared.lock();
+        let (collection, narrowing) = asked.collection(&state, &scope)?;
+        check_version(asked.info, collection.resource_version)?;
+        let items = Asked::members(&state, collection, &narrowing)?;
+        let head = ListHead {
+            api_version: api_version(&scope.resource),
+            kind: collection.list_kind.to_string(),
+            resource_version: collection.resource_version,
+            ..ListHead::default()
+        };
+        (
+            items,
+            head,
+            collection.encoding,
+            collection.confirmed,
+            snapshot(&state)?,
+        )
+    };
+    let content_type = headers::content_type(encoding);
+    let mut headers = headers::cached(content_type, asked.age(confirmed), asked.request);
+    let (body, len) = streamed(encoding, &head, items, snapshot);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
+    Ok(with_headers(body, headers))
+}
+
+/// Whether the one RV there is will do.
+fn check_version(info: &RequestInfo, known: u64) -> Result<(), Reason> {
+    let options = &info.options;
+    if !options.continue_token.is_empty() {
+        return Err(Reason::Expired);
+    }
+    let asked: u64 = match options.resource_version.as_str() {
+        "" | "0" => return Ok(()),
+        number => number.parse().map_err(|_| Reason::BadRequest)?,
+    };
+    if asked > known {
+        Err(Reason::ResourceVersionTooLarge)
+    } else if options.resource_version_match == "Exact" && asked != known {
+        Err(Reason::Expired)
+    } else {
+        Ok(())
+    }
+}
+
+/// A list that is read from the store while it is sent. What cannot be read breaks the body off: a list with a hole is not a list.
+fn streamed(
+    encoding: Encoding,
+    head: &ListHead,
+    items: Vec<Stored>,
+    snapshot: Box<dyn Snapshot>,
+) -> (Body, u64) {
+    let sizes: Vec<usize> = items.iter().map(|item| item.len as usize).collect();
+    let failed = Arc::new(AtomicBool::new(false));
+    let has_failed = failed.clone();
+    let items = items.into_iter().map(move |item| {
+        item.read(snapshot.as_ref()).unwrap_or_else(|error| {
+            store_failed(&error);
+            failed.store(true, Ordering::Relaxed);
+            Bytes::new()
+        })
+    });
+    let chunks = list_body(encoding, head, sizes.into_iter(), items);
+    let len = chunks.content_length();
+    let frames = chunks.map(move |chunk| match has_failed.load(Ordering::Relaxed) {
+        false => Ok(Frame::data(chunk)),
+        true => Err(BoxError::from(
+            "the store failed while a list was read from it",
+        )),
+    });
+    let body = StreamBody::new(futures_util::stream::iter(frames));
+    (BodyExt::boxed_unsync(body), len)
+}
+
+// --- whole responses ---
+
+fn response(asked: &Asked<'_>, path: &str) -> Result<Response<Body>, Reason> {
+    let (key, fact, unwritten, snapshot) = {
+        let state = asked.shared.lock();
+        if !state.responses.knows(path) {
+            return Err(Reason::NeverSeen);
+        }
+        if !state.grants.covers_path(asked.caller, path) {
+            return Err(Reason::NoGrant);
+        }
+        let found = state.responses.find(path, &asked.accepted);
+        let (key, fact) = found.ok_or(Reason::NotAcceptable)?;
+        let key = response_key(&key.path, &key.accept);
+        let unwritten = state.writes.get(Table::Bodies, &key);
+        (key, fact.clone(), unwritten, snapshot(&state)?)
+    };
+    let mut headers = headers::cached(&fact.content_type, asked.age(fact.learnt), asked.request);
+    if let Some(etag) = fact
+        .etag
+        .as_deref()
+        .and_then(|etag| HeaderValue::from_str(etag).ok())
+    {
+        let is_known = asked.request.get(IF_NONE_MATCH) == Some(&etag);
+        headers.insert(ETAG, etag);
+        if is_known {
+            let mut not_modified = with_headers(body::empty(), headers);
+            *not_modified.status_mut() = StatusCode::NOT_MODIFIED;
+            return Ok(not_modified);
+        }
+    }
+    let stored = match unwritten {
+        Some(unwritten) => Some(unwritten),
+        None => snapshot
+            .get(Table::Bodies, &key)
+            .map_err(|error| store_failed(&error))?,
+    };
+    let stored = stored
+        .filter(|stored| record::unversioned("body", stored).is_ok())
+        .ok_or(Reason::Store)?;
+    Ok(with_headers(body::full(stored.slice(1..)), headers))
+}
+
+fn with_headers(body: Body, headers: HeaderMap) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.headers_mut() = headers;
+    response
+}

@@ -1,0 +1,516 @@
+//! A collection: a scope whose complete content is known, with the RV at which it is known, and the streams that keep it so.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::key::ObjectId;
+use crate::request_info::Scope;
+use crate::request_info::accept::Encoding;
+
+/// Deletions remembered per collection, so that a client that was away for a moment need not list again.
+const MAX_DELETIONS: usize = 256;
+/// Bytes of the deleted objects remembered per collection.
+const MAX_DELETION_BYTES: usize = 256 << 10;
+/// Events a stream may be ahead of its collection: the list they belong to is still being read.
+const MAX_BACKLOG: usize = 4096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    /// The object's RV, as this collection saw it.
+    pub(super) resource_version: u64,
+    /// Since when it is in the collection.
+    pub(super) added: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Deletion {
+    pub(super) id: ObjectId,
+    pub(super) resource_version: u64,
+    /// As the DELETED event showed it.
+    pub(super) object: Bytes,
+}
+
+pub(super) struct Collection {
+    pub(super) scope: Scope,
+    pub(super) encoding: Encoding,
+    /// Without it nothing below may be served.
+    pub(super) complete: bool,
+    pub(super) resource_version: u64,
+    /// When the upstream last confirmed it; Unix seconds.
+    pub(super) confirmed: u64,
+    pub(super) kind: Arc<str>,
+    pub(super) list_kind: Arc<str>,
+    members: BTreeMap<ObjectId, Member>,
+    deletions: Deletions,
+    feeds: HashMap<u64, Feed>,
+}
+
+/// The deletions since `from`, oldest first.
+#[derive(Default)]
+struct Deletions {
+    from: u64,
+    known: VecDeque<Deletion>,
+    bytes: usize,
+}
+
+/// One watch stream on the collection's scope.
+struct Feed {
+    /// Every event after this RV was applied, or is in `backlog`. `u64::MAX`: not known yet.
+    from: u64,
+    seen: u64,
+    backlog: VecDeque<Event>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub(super) resource_version: u64,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Put(ObjectId),
+    /// With the object as the event showed it, while that is still at hand.
+    Deleted(ObjectId, Option<Bytes>),
+    Bookmark,
+}
+
+/// What changed in a membership, to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Put(ObjectId, Member),
+    Remove(ObjectId),
+}
+
+impl Collection {
+    pub(super) fn new(
+        scope: Scope,
+        encoding: Encoding,
+        kind: Arc<str>,
+        list_kind: Arc<str>,
+    ) -> Self {
+        Self {
+            scope,
+            encoding,
+            complete: false,
+            resource_version: 0,
+            confirmed: 0,
+            kind,
+            list_kind,
+            members: BTreeMap::new(),
+            deletions: Deletions::default(),
+            feeds: HashMap::new(),
+        }
+    }
+
+    /// As it was when it was written; deletions since are not known.
+    pub(super) fn restore(&mut self, resource_version: u64, confirmed: u64) {
+        self.complete = true;
+        self.resource_version = resource_version;
+        self.confirmed = confirmed;
+        self.deletions.from = resource_version;
+    }
+
+    pub(super) fn restore_member(&mut self, id: ObjectId, member: Member) {
+        self.members.insert(id, member);
+    }
+
+    pub(super) fn members(&self) -> &BTreeMap<ObjectId, Member> {
+        &self.members
+    }
+
+    pub(super) fn contains(&self, id: &ObjectId) -> bool {
+        self.complete && self.members.contains_key(id)
+    }
+
+    pub(super) fn is_fed(&self) -> bool {
+        !self.feeds.is_empty()
+    }
+
+    /// Replaces the membership by a whole list. `None`: the list is older than what is known, and nothing changed.
+    pub(super) fn commit(
+        &mut self,
+        list: BTreeMap<ObjectId, u64>,
+        resource_version: u64,
+        now: u64,
+    ) -> Option<Vec<Change>> {
+        if self.complete && resource_version < self.resource_version {
+            return None;
+        }
+        let mut changes = Vec::new();
+        self.members.retain(|id, _| {
+            let stays = list.contains_key(id);
+            if !stays {
+                changes.push(Change::Remove(id.clone()));
+            }
+            stays
+        });
+        for (id, member_version) in list {
+            changes.extend(self.put(id, member_version));
+        }
+        if !self.complete || resource_version > self.resource_version {
+            // What was deleted between the two is not known one by one.
+            self.deletions = Deletions {
+                from: resource_version,
+                ..Deletions::default()
+            };
+        }
+        self.complete = true;
+        self.resource_version = resource_version;
+        self.confirmed = self.confirmed.max(now);
+        changes.extend(self.catch_up(now));
+        Some(changes)
+    }
+
+    fn put(&mut self, id: ObjectId, resource_version: u64) -> Option<Change> {
+        let member = match self.members.get(&id) {
+            Some(known) if known.resource_version == resource_version => return None,
+            Some(known) => Member {
+                resource_version,
+                added: known.added,
+            },
+            None => Member {
+                resource_version,
+                added: resource_version,
+            },
+        };
+        self.members.insert(id.clone(), member);
+        Some(Change::Put(id, member))
+    }
+
+    /// What can no longer be kept up must not be served.
+    pub(super) fn give_up(&mut self) {
+        self.complete = false;
+        self.members = BTreeMap::new();
+        self.deletions = Deletions::default();
+        for feed in self.feeds.values_mut() {
+            if feed.from != u64::MAX {
+                feed.from = feed.from.max(feed.seen).max(self.resource_version);
+            }
+            feed.backlog.clear();
+        }
+    }
+
+    /// The object is gone, as another stream or answer proved; when exactly is not this collection's to say.
+    pub(super) fn forget(&mut self, id: &ObjectId) -> Option<Change> {
+        self.members.remove(id)?;
+        Some(Change::Remove(id.clone()))
+    }
+
+    // --- streams ---
+
+    /// A stream starts that misses nothing after `from` (`u64::MAX`: not known yet).
+    pub(super) fn attach(&mut self, feed: u64, from: u64) {
+        let state = Feed {
+            from,
+            seen: if from == u64::MAX { 0 } else { from },
+            backlog: VecDeque::new(),
+        };
+        self.feeds.insert(feed, state);
+    }
+
+    pub(super) fn detach(&mut self, feed: u64) {
+        self.feeds.remove(&feed);
+    }
+
+    /// The stream goes on at `resource_version`. What it had not seen until there, this collection must know by itself.
+    pub(super) fn resumed(&mut self, feed: u64, resource_version: u64) {
+        let Some(state) = self.feeds.get_mut(&feed) else {
+            return;
+        };
+        if state.from == u64::MAX || resource_version > state.seen {
+            state.from = resource_version;
+            state.seen = resource_version;
+            state.backlog.clear();
+        }
+    }
+
+    /// The next event of a stream, in its order.
+    pub(super) fn observe(&mut self, feed: u64, event: Event, now: u64) -> Vec<Change> {
+        let Some(state) = self.feeds.get_mut(&feed) else {
+            return Vec::new();
+        };
+        state.seen = state.seen.max(event.resource_version);
+        if state.from == u64::MAX
+            || (self.complete && event.resource_version <= self.resource_version)
+        {
+            return Vec::new();
+        }
+        if self.complete && state.from <= self.resource_version && state.backlog.is_empty() {
+            return self.apply(event, now).into_iter().collect();
+        }
+        state.push(event);
+        self.catch_up(now)
+    }
+
+    /// Applies what streams had seen before the collection was known.
+    fn catch_up(&mut self, now: u64) -> Vec<Change> {
+        if !self.complete {
+            return Vec::new();
+        }
+        let mut changes = Vec::new();
+        let feeds: Vec<u64> = self.feeds.keys().copied().collect();
+        for feed in feeds {
+            let Some(state) = self.feeds.get_mut(&feed) else {
+                continue;
+            };
+            if state.from > self.resource_version {
+                continue;
+            }
+            for event in std::mem::take(&mut state.backlog) {
+                if event.resource_version > self.resource_version {
+                    changes.extend(self.apply(event, now));
+                }
+            }
+        }
+        changes
+    }
+
+    fn apply(&mut self, event: Event, now: u64) -> Option<Change> {
+        self.resource_version = event.resource_version;
+        self.confirmed = self.confirmed.max(now);
+        match event.what {
+            What::Put(id) => self.put(id, event.resource_version),
+            What::Deleted(id, object) => {
+                match object {
+                    Some(object) => self.deletions.push(Deletion {
+                        id: id.clone(),
+                        resource_version: event.resource_version,
+                        object,
+                    }),
+                    None => self.deletions.forget_until(event.resource_version),
+                }
+                self.forget(&id)
+            }
+            What::Bookmark => None,
+        }
+    }
+
+    /// The deletions after `resource_version`, oldest first; `None` when some of them are not known any more.
+    pub(super) fn deletions_since(
+        &self,
+        resource_version: u64,
+    ) -> Option<impl Iterator<Item = &Deletion>> {
+        (resource_version >= self.deletions.from).then(|| {
+            self.deletions
+                .known
+                .iter()
+                .filter(move |deletion| deletion.resource_version > resource_version)
+        })
+    }
+}
+
+impl Feed {
+    fn push(&mut self, mut event: Event) {
+        if let What::Deleted(_, object) = &mut event.what {
+            // A backlog is bounded by count, so it holds no bytes.
+            *object = None;
+        }
+        if matches!(event.what, What::Bookmark)
+            && let Some(last) = self.backlog.back_mut()
+            && matches!(last.what, What::Bookmark)
+        {
+            *last = event;
+        } else {
+            self.backlog.push_back(event);
+        }
+        if self.backlog.len() > MAX_BACKLOG
+            && let Some(dropped) = self.backlog.pop_front()
+        {
+            self.from = self.from.max(dropped.resource_version);
+        }
+    }
+}
+
+impl Deletions {
+    fn push(&mut self, deletion: Deletion) {
+        self.bytes += deletion.object.len();
+        self.known.push_back(deletion);
+        while self.known.len() > MAX_DELETIONS || self.bytes > MAX_DELETION_BYTES {
+            let Some(oldest) = self.known.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.object.len();
+            self.from = self.from.max(oldest.resource_version);
+        }
+    }
+
+    fn forget_until(&mut self, resource_version: u64) {
+        *self = Self {
+            from: resource_version,
+            ..Self::default()
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request_info::GroupVersionResource;
+
+    const FEED: u64 = 1;
+
+    fn pods() -> Collection {
+        let scope = Scope {
+            resource: GroupVersionResource {
+                group: String::new(),
+                version: "v1".to_owned(),
+                resource: "pods".to_owned(),
+            },
+            namespace: None,
+            label_selector: String::new(),
+            field_selector: String::new(),
+        };
+        Collection::new(scope, Encoding::Json, "Pod".into(), "PodList".into())
+    }
+
+    fn id(name: &str) -> ObjectId {
+        ObjectId::new("a", name).expect("a name")
+    }
+
+    fn list(members: &[(&str, u64)]) -> BTreeMap<ObjectId, u64> {
+        members.iter().map(|(name, rv)| (id(name), *rv)).collect()
+    }
+
+    fn put(name: &str, resource_version: u64) -> Event {
+        Event {
+            resource_version,
+            what: What::Put(id(name)),
+        }
+    }
+
+    fn deleted(name: &str, resource_version: u64) -> Event {
+        Event {
+            resource_version,
+            what: What::Deleted(id(name), Some(Bytes::from_static(b"{}"))),
+        }
+    }
+
+    fn names(collection: &Collection) -> Vec<&str> {
+        collection.members.keys().map(ObjectId::name).collect()
+    }
+
+    #[test]
+    fn events_after_the_list_are_applied_and_older_ones_are_not() {
+        let mut pods = pods();
+        pods.commit(list(&[("x", 5)]), 10, 0);
+        pods.attach(FEED, 10);
+        pods.observe(FEED, put("old", 9), 0);
+        pods.observe(FEED, put("y", 11), 0);
+        pods.observe(FEED, deleted("x", 12), 0);
+        assert_eq!((names(&pods), pods.resource_version), (vec!["y"], 12));
+    }
+
+    #[test]
+    fn a_stream_with_a_gap_before_it_is_not_applied() {
+        let mut pods = pods();
+        pods.commit(list(&[("x", 5)]), 10, 0);
+        pods.attach(FEED, 20);
+        pods.observe(FEED, put("y", 21), 0);
+        assert_eq!((names(&pods), pods.resource_version), (vec!["x"], 10));
+        pods.commit(list(&[("x", 5), ("z", 15)]), 20, 0)
+            .expect("newer");
+        assert_eq!(
+            (names(&pods), pods.resource_version),
+            (vec!["x", "y", "z"], 21)
+        );
+    }
+
+    #[test]
+    fn events_that_came_before_their_list_was_read_are_applied_after_it() {
+        let mut pods = pods();
+        pods.attach(FEED, 10);
+        pods.observe(FEED, put("y", 11), 0);
+        pods.observe(FEED, deleted("x", 12), 0);
+        pods.commit(list(&[("x", 5)]), 10, 0);
+        assert_eq!((names(&pods), pods.resource_version), (vec!["y"], 12));
+    }
+
+    #[test]
+    fn a_list_older_than_the_stream_changes_nothing() {
+        let mut pods = pods();
+        pods.commit(list(&[("x", 5)]), 10, 0);
+        pods.attach(FEED, 10);
+        pods.observe(FEED, put("y", 12), 0);
+        assert_eq!(pods.commit(list(&[("x", 5)]), 11, 0), None);
+        assert_eq!((names(&pods), pods.resource_version), (vec!["x", "y"], 12));
+    }
+
+    #[test]
+    fn of_two_streams_of_one_scope_the_rv_decides() {
+        let mut pods = pods();
+        pods.commit(list(&[]), 10, 0);
+        pods.attach(1, 10);
+        pods.attach(2, 10);
+        pods.observe(1, put("x", 11), 0);
+        pods.observe(1, deleted("x", 12), 0);
+        pods.observe(2, put("x", 11), 0);
+        assert_eq!((names(&pods), pods.resource_version), (vec![], 12));
+    }
+
+    #[test]
+    fn a_stream_that_ran_too_far_ahead_counts_from_what_it_still_holds() {
+        let mut pods = pods();
+        pods.attach(FEED, 1);
+        for n in 0..=MAX_BACKLOG as u64 {
+            pods.observe(FEED, put("x", 100 + n), 0);
+        }
+        pods.commit(list(&[]), 50, 0);
+        assert_eq!((names(&pods), pods.resource_version), (vec![], 50));
+        pods.commit(list(&[]), 100, 0);
+        assert_eq!(pods.resource_version, 100 + MAX_BACKLOG as u64);
+    }
+
+    #[test]
+    fn a_bookmark_moves_the_rv() {
+        let mut pods = pods();
+        pods.commit(list(&[]), 10, 0);
+        pods.attach(FEED, 10);
+        let bookmark = Event {
+            resource_version: 15,
+            what: What::Bookmark,
+        };
+        assert_eq!(pods.observe(FEED, bookmark, 77), vec![]);
+        assert_eq!((pods.resource_version, pods.confirmed), (15, 77));
+    }
+
+    #[test]
+    fn a_collection_given_up_needs_a_list_from_where_its_stream_is() {
+        let mut pods = pods();
+        pods.commit(list(&[]), 10, 0);
+        pods.attach(FEED, 10);
+        pods.observe(FEED, put("x", 12), 0);
+        pods.give_up();
+        pods.commit(list(&[]), 11, 0);
+        pods.observe(FEED, put("y", 13), 0);
+        assert_eq!((names(&pods), pods.resource_version), (vec![], 11));
+        pods.commit(list(&[("x", 12)]), 12, 0);
+        assert_eq!((names(&pods), pods.resource_version), (vec!["x", "y"], 13));
+    }
+
+    #[test]
+    fn deletions_are_known_from_the_last_list_on_and_no_further() {
+        let mut pods = pods();
+        pods.commit(list(&[("x", 5), ("y", 6)]), 10, 0);
+        pods.attach(FEED, 10);
+        pods.observe(FEED, deleted("x", 11), 0);
+        pods.observe(FEED, deleted("y", 12), 0);
+        let since = |rv| pods.deletions_since(rv).map(Iterator::count);
+        assert_eq!((since(9), since(10), since(11)), (None, Some(2), Some(1)));
+    }
+
+    #[test]
+    fn remembered_deletions_are_bounded() {
+        let mut pods = pods();
+        pods.commit(list(&[]), 1, 0);
+        pods.attach(FEED, 1);
+        for n in 0..300 {
+            pods.observe(FEED, deleted("x", 2 + n), 0);
+        }
+        assert_eq!(pods.deletions.known.len(), MAX_DELETIONS);
+        assert!(pods.deletions_since(10).is_none());
+        assert!(pods.deletions_since(301).is_some());
+    }
+}

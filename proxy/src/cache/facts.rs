@@ -1,0 +1,303 @@
+//! Facts: objects as the upstream sent them, each stored once whoever asked. This is what is known of them; their bytes are in the store.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::key::{GroupResource, ObjectId};
+use crate::request_info::accept::Encoding;
+
+/// Deletions remembered, so that an older answer still on its way cannot bring an object back: far more than die in the seconds an answer takes.
+const MAX_GONE: usize = 8192;
+
+/// One object in one version and encoding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fact {
+    pub(super) version: Arc<str>,
+    pub(super) encoding: Encoding,
+    pub(super) uid: Box<str>,
+    pub(super) resource_version: u64,
+    pub(super) kind: Arc<str>,
+    /// The stored bytes have no TypeMeta (JSON) or no envelope (protobuf).
+    pub(super) bare: bool,
+    /// Of the stored bytes.
+    pub(super) len: u32,
+    /// Unix seconds.
+    pub(super) learnt: u64,
+}
+
+/// What became of a fact that was to be learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upsert {
+    /// It is new, or newer than what was known: its bytes are to be written.
+    Stored,
+    /// At least as new a one was known.
+    Known,
+    /// The object is known to be deleted since.
+    Gone,
+}
+
+#[derive(Default)]
+pub(super) struct Facts {
+    of: HashMap<GroupResource, BTreeMap<ObjectId, Vec<Fact>>>,
+    gone: Gone,
+    /// Versions and kinds, each held once.
+    words: HashSet<Arc<str>>,
+    count: usize,
+    bytes: u64,
+}
+
+impl Facts {
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Of all stored objects.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn word(&mut self, word: &str) -> Arc<str> {
+        if let Some(known) = self.words.get(word) {
+            return known.clone();
+        }
+        let word: Arc<str> = word.into();
+        self.words.insert(word.clone());
+        word
+    }
+
+    /// All versions and encodings of one object.
+    pub(super) fn get(&self, resource: &GroupResource, id: &ObjectId) -> &[Fact] {
+        self.of
+            .get(resource)
+            .and_then(|objects| objects.get(id))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn find(
+        &self,
+        resource: &GroupResource,
+        id: &ObjectId,
+        version: &str,
+        encoding: Encoding,
+    ) -> Option<&Fact> {
+        self.get(resource, id)
+            .iter()
+            .find(|fact| &*fact.version == version && fact.encoding == encoding)
+    }
+
+    pub(super) fn knows(&self, resource: &GroupResource) -> bool {
+        self.of.contains_key(resource)
+    }
+
+    /// What [`upsert`](Self::upsert) would do with an object of this RV.
+    pub(super) fn judge(
+        &self,
+        resource: &GroupResource,
+        id: &ObjectId,
+        (version, encoding): (&str, Encoding),
+        resource_version: u64,
+    ) -> Upsert {
+        if self
+            .gone
+            .at(resource, id)
+            .is_some_and(|gone| resource_version <= gone)
+        {
+            return Upsert::Gone;
+        }
+        match self.find(resource, id, version, encoding) {
+            Some(known) if known.resource_version >= resource_version => Upsert::Known,
+            _ => Upsert::Stored,
+        }
+    }
+
+    /// Takes a fact in unless a newer one or the object's deletion is known: never backwards.
+    pub(super) fn upsert(&mut self, resource: &GroupResource, id: &ObjectId, fact: Fact) -> Upsert {
+        let judged = self.judge(
+            resource,
+            id,
+            (&fact.version, fact.encoding),
+            fact.resource_version,
+        );
+        if judged == Upsert::Stored {
+            self.insert(resource, id.clone(), fact);
+        }
+        judged
+    }
+
+    fn insert(&mut self, resource: &GroupResource, id: ObjectId, fact: Fact) {
+        if !self.of.contains_key(resource) {
+            self.of.insert(resource.clone(), BTreeMap::new());
+        }
+        let Some(objects) = self.of.get_mut(resource) else {
+            return;
+        };
+        let facts = objects.entry(id).or_default();
+        self.bytes += u64::from(fact.len);
+        let same =
+            |known: &&mut Fact| known.version == fact.version && known.encoding == fact.encoding;
+        if let Some(known) = facts.iter_mut().find(same) {
+            self.bytes -= u64::from(known.len);
+            *known = fact;
+        } else {
+            self.count += 1;
+            facts.reserve_exact(1);
+            facts.push(fact);
+        }
+    }
+
+    /// The object is gone since `resource_version`: takes away what was known of it until then.
+    pub(super) fn remove(
+        &mut self,
+        resource: &GroupResource,
+        id: &ObjectId,
+        resource_version: u64,
+    ) -> Vec<Fact> {
+        self.gone.insert(resource, id, resource_version);
+        let Some(objects) = self.of.get_mut(resource) else {
+            return Vec::new();
+        };
+        let Some(facts) = objects.get_mut(id) else {
+            return Vec::new();
+        };
+        let removed: Vec<Fact> = facts
+            .extract_if(.., |fact| fact.resource_version <= resource_version)
+            .collect();
+        if facts.is_empty() {
+            objects.remove(id);
+        }
+        self.count -= removed.len();
+        self.bytes -= removed.iter().map(|fact| u64::from(fact.len)).sum::<u64>();
+        removed
+    }
+
+    /// The objects of a resource in one namespace (or in all), in list order.
+    pub(super) fn within<'f>(
+        &'f self,
+        resource: &GroupResource,
+        namespace: Option<&'f str>,
+    ) -> impl Iterator<Item = (&'f ObjectId, &'f [Fact])> {
+        let start = namespace.map_or(String::new(), |namespace| format!("{namespace}/"));
+        self.of
+            .get(resource)
+            .into_iter()
+            .flat_map(move |objects| {
+                objects.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded))
+            })
+            .take_while(move |(id, _)| id.is_in(namespace))
+            .map(|(id, facts)| (id, facts.as_slice()))
+    }
+}
+
+/// Objects known to be deleted, and since which RV. The oldest are forgotten first.
+#[derive(Default)]
+struct Gone {
+    since: HashMap<GroupResource, HashMap<ObjectId, u64>>,
+    order: VecDeque<(GroupResource, ObjectId)>,
+}
+
+impl Gone {
+    fn at(&self, resource: &GroupResource, id: &ObjectId) -> Option<u64> {
+        self.since.get(resource)?.get(id).copied()
+    }
+
+    fn insert(&mut self, resource: &GroupResource, id: &ObjectId, resource_version: u64) {
+        let since = self.since.entry(resource.clone()).or_default();
+        match since.get_mut(id) {
+            Some(known) => *known = (*known).max(resource_version),
+            None => {
+                since.insert(id.clone(), resource_version);
+                self.order.push_back((resource.clone(), id.clone()));
+            }
+        }
+        if self.order.len() > MAX_GONE
+            && let Some((resource, id)) = self.order.pop_front()
+            && let Some(since) = self.since.get_mut(&resource)
+        {
+            since.remove(&id);
+            if since.is_empty() {
+                self.since.remove(&resource);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pods() -> GroupResource {
+        GroupResource {
+            group: String::new(),
+            resource: "pods".to_owned(),
+        }
+    }
+
+    fn id(name: &str) -> ObjectId {
+        ObjectId::from_stored(name).expect("a name")
+    }
+
+    fn fact(encoding: Encoding, resource_version: u64) -> Fact {
+        Fact {
+            version: "v1".into(),
+            encoding,
+            uid: "u".into(),
+            resource_version,
+            kind: "Pod".into(),
+            bare: true,
+            len: 10,
+            learnt: 0,
+        }
+    }
+
+    #[test]
+    fn a_fact_never_goes_backwards() {
+        let mut facts = Facts::default();
+        let upsert =
+            |facts: &mut Facts, rv| facts.upsert(&pods(), &id("a/b"), fact(Encoding::Json, rv));
+        assert_eq!(upsert(&mut facts, 5), Upsert::Stored);
+        assert_eq!(upsert(&mut facts, 5), Upsert::Known);
+        assert_eq!(upsert(&mut facts, 4), Upsert::Known);
+        assert_eq!(upsert(&mut facts, 6), Upsert::Stored);
+        assert_eq!((facts.count(), facts.bytes()), (1, 10));
+    }
+
+    #[test]
+    fn an_answer_still_on_its_way_does_not_bring_a_deleted_object_back() {
+        let mut facts = Facts::default();
+        facts.upsert(&pods(), &id("a/b"), fact(Encoding::Json, 5));
+        facts.upsert(&pods(), &id("a/b"), fact(Encoding::Protobuf, 8));
+        assert_eq!(facts.remove(&pods(), &id("a/b"), 9).len(), 2);
+        let late = facts.upsert(&pods(), &id("a/b"), fact(Encoding::Json, 8));
+        assert_eq!(late, Upsert::Gone);
+        let recreated = facts.upsert(&pods(), &id("a/b"), fact(Encoding::Json, 10));
+        assert_eq!(recreated, Upsert::Stored);
+        assert_eq!((facts.count(), facts.bytes()), (1, 10));
+    }
+
+    #[test]
+    fn a_namespace_is_not_its_neighbour() {
+        let mut facts = Facts::default();
+        for name in ["a-b/x", "a/x", "a/y", "ab/x"] {
+            facts.upsert(&pods(), &id(name), fact(Encoding::Json, 1));
+        }
+        let names = |namespace| -> Vec<String> {
+            facts
+                .within(&pods(), namespace)
+                .map(|(id, _)| id.as_str().to_owned())
+                .collect()
+        };
+        assert_eq!(names(Some("a")), ["a/x", "a/y"]);
+        assert_eq!(names(None), ["a-b/x", "a/x", "a/y", "ab/x"]);
+    }
+
+    #[test]
+    fn remembered_deletions_are_bounded() {
+        let mut facts = Facts::default();
+        for n in 0..=MAX_GONE {
+            facts.remove(&pods(), &id(&format!("a/{n}")), 1);
+        }
+        assert_eq!(facts.gone.order.len(), MAX_GONE);
+        assert_eq!(facts.gone.since[&pods()].len(), MAX_GONE);
+    }
+}

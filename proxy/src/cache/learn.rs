@@ -1,0 +1,382 @@
+//! Learns from the body of one 2xx answer to a GET or LIST.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, ETAG};
+use http::{HeaderMap, StatusCode, response};
+
+use super::grants::Granted;
+use super::inflate::Inflate;
+use super::key::{GroupResource, ObjectId, api_version};
+use super::pages::{MAX_LIST_OBJECTS, NextPage, PartialList};
+use super::responses::{MAX_RESPONSE_BYTES, ResponseFact, ResponseKey, kept_path, normalised};
+use super::state::{Keeping, NotLearnt, Object};
+use super::wire::{self, ListHead, ListItem, ListSplitter, MAX_OBJECT_BYTES};
+use super::{Shared, unix_seconds};
+use crate::identity::ServiceAccount;
+use crate::request_info::accept::{self, Encoding, Representation};
+use crate::request_info::{ObjectKey, RequestInfo, Scope, Verb};
+
+/// Learns from one body. `finish` commits; dropped without it, everything it would have proved (a complete list, a whole response) is discarded.
+pub struct Learner {
+    shared: Arc<Shared>,
+    caller: ServiceAccount,
+    granted: Granted,
+    inflate: Inflate,
+    what: What,
+    failed: Option<NotLearnt>,
+    now: u64,
+}
+
+/// What a body holds.
+enum What {
+    List(Box<List>),
+    Object(ObjectKey, Encoding, Vec<u8>),
+    Response(ResponseKey, ResponseFact, Vec<u8>),
+    /// Nothing the cache keeps; that it was answered is a grant all the same.
+    GrantOnly,
+}
+
+struct List {
+    scope: Scope,
+    encoding: Encoding,
+    splitter: ListSplitter,
+    continue_token: String,
+    list: PartialList,
+}
+
+impl Learner {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        caller: &ServiceAccount,
+        info: &RequestInfo,
+        request: &HeaderMap,
+        response: &response::Parts,
+        now: SystemTime,
+    ) -> Option<Self> {
+        if response.status != StatusCode::OK || !info.method_is_get {
+            return None;
+        }
+        let granted = granted(info)?;
+        let now = unix_seconds(now);
+        let mut inflate = Inflate::new(request, &response.headers)?;
+        let what = match &granted {
+            Granted::Scope(scope) => list(shared, scope, info, &response.headers),
+            Granted::Object(object) => single(shared, object, &response.headers),
+            Granted::Path(path) => {
+                inflate.leave_indentation();
+                whole(path, request, &response.headers, now)
+            }
+            Granted::GetRefused(_) => return None,
+        };
+        if encoding(&response.headers) == Some(Encoding::Protobuf) {
+            inflate.leave_indentation();
+        }
+        Some(Self {
+            shared: shared.clone(),
+            caller: caller.clone(),
+            granted,
+            inflate,
+            what,
+            failed: None,
+            now,
+        })
+    }
+
+    /// The next bytes as they came from the upstream (gzip included). Bounded memory: never the whole list.
+    pub fn feed(&mut self, chunk: &[u8]) {
+        if self.failed.is_some() || matches!(self.what, What::GrantOnly) {
+            return;
+        }
+        let Self {
+            shared,
+            inflate,
+            what,
+            now,
+            ..
+        } = self;
+        let fed = inflate.feed(chunk, &mut |bytes| what.feed(shared, bytes, *now));
+        self.failed = fed.err();
+    }
+
+    /// The body ended cleanly.
+    pub fn finish(self) {
+        let Self {
+            shared,
+            caller,
+            granted,
+            inflate,
+            mut what,
+            failed,
+            now,
+        } = self;
+        let learnt = match failed {
+            Some(reason) => Err(reason),
+            None if matches!(what, What::GrantOnly) => Ok(()),
+            None => inflate
+                .finish(&mut |bytes| what.feed(&shared, bytes, now))
+                .and_then(|()| what.finish(&shared, &caller, now)),
+        };
+        if let Err(reason) = learnt {
+            shared.not_learnt(reason);
+        }
+        shared.lock().grant(&caller, granted, now);
+    }
+}
+
+/// What a 2xx answer to this request lets its caller read. `None`: a request whose answer says nothing the cache could tell again.
+pub(super) fn granted(info: &RequestInfo) -> Option<Granted> {
+    if info.options.unknown.is_some()
+        || info.unmodelled_query.is_some()
+        || !info.subresource.is_empty()
+    {
+        return None;
+    }
+    if let Some(path) = kept_path(info) {
+        return Some(Granted::Path(path));
+    }
+    match info.verb {
+        Verb::List | Verb::Watch => info.scope().map(Granted::Scope),
+        Verb::Get => info.object().map(Granted::Object),
+        _ => None,
+    }
+}
+
+/// The encoding of an answer, if it is one the cache keeps.
+pub(super) fn encoding(headers: &HeaderMap) -> Option<Encoding> {
+    match accept::of_content_type(headers.get(CONTENT_TYPE)?.to_str().ok()?) {
+        Representation::Plain(encoding) => Some(encoding),
+        _ => None,
+    }
+}
+
+fn list(shared: &Shared, scope: &Scope, info: &RequestInfo, headers: &HeaderMap) -> What {
+    let keeping = shared.lock().keeping(&GroupResource::of(&scope.resource));
+    match encoding(headers) {
+        Some(encoding) if keeping != Keeping::Never => What::List(Box::new(List {
+            scope: scope.clone(),
+            encoding,
+            splitter: ListSplitter::new(encoding),
+            continue_token: info.options.continue_token.clone(),
+            list: PartialList::default(),
+        })),
+        _ => What::GrantOnly,
+    }
+}
+
+fn single(shared: &Shared, object: &ObjectKey, headers: &HeaderMap) -> What {
+    let keeping = shared.lock().keeping(&GroupResource::of(&object.resource));
+    match encoding(headers) {
+        Some(encoding) if keeping != Keeping::Never => {
+            What::Object(object.clone(), encoding, Vec::new())
+        }
+        _ => What::GrantOnly,
+    }
+}
+
+fn whole(path: &str, request: &HeaderMap, headers: &HeaderMap, now: u64) -> What {
+    let text = |name| {
+        let value: Option<&str> = headers
+            .get(name)
+            .and_then(|value: &http::HeaderValue| value.to_str().ok());
+        value.map(str::to_owned)
+    };
+    let Some(content_type) = text(CONTENT_TYPE) else {
+        return What::GrantOnly;
+    };
+    let key = ResponseKey {
+        path: path.to_owned(),
+        accept: normalised(&accept::of_request(request)),
+    };
+    let fact = ResponseFact {
+        content_type,
+        etag: text(ETAG),
+        len: 0,
+        learnt: now,
+    };
+    What::Response(key, fact, Vec::new())
+}
+
+impl What {
+    fn feed(&mut self, shared: &Shared, bytes: &[u8], now: u64) -> Result<(), NotLearnt> {
+        match self {
+            Self::List(list) => list.feed(shared, bytes, now),
+            Self::Object(_, _, body) => append(body, bytes, MAX_OBJECT_BYTES),
+            Self::Response(_, _, body) => append(body, bytes, MAX_RESPONSE_BYTES),
+            Self::GrantOnly => Ok(()),
+        }
+    }
+
+    fn finish(self, shared: &Shared, caller: &ServiceAccount, now: u64) -> Result<(), NotLearnt> {
+        match self {
+            Self::List(list) => list.finish(shared, caller, now),
+            Self::Object(key, encoding, body) => learn_object(shared, &key, encoding, body, now),
+            Self::Response(key, fact, body) => {
+                let learnt = shared.lock().learn_response(key, fact, &body);
+                shared.wake_if_urgent();
+                learnt
+            }
+            Self::GrantOnly => Ok(()),
+        }
+    }
+}
+
+fn append(body: &mut Vec<u8>, bytes: &[u8], max: usize) -> Result<(), NotLearnt> {
+    if body.len() + bytes.len() > max {
+        return Err(NotLearnt::Full);
+    }
+    body.extend_from_slice(bytes);
+    Ok(())
+}
+
+impl List {
+    fn feed(&mut self, shared: &Shared, bytes: &[u8], now: u64) -> Result<(), NotLearnt> {
+        let mut items = Vec::new();
+        let fed = self.splitter.feed(bytes, &mut |item| items.push(item));
+        if !items.is_empty() {
+            let mut state = shared.lock();
+            for item in items {
+                self.item(&mut state, &item, now)?;
+            }
+        }
+        shared.wake_if_urgent();
+        fed.map_err(|_| NotLearnt::Malformed)
+    }
+
+    fn item(
+        &mut self,
+        state: &mut super::state::State,
+        item: &ListItem,
+        now: u64,
+    ) -> Result<(), NotLearnt> {
+        let head = self.splitter.head();
+        let meta = &item.meta;
+        // A built-in item says nothing of its kind: then its list must, before it.
+        let (said, kind, bare) = match meta.api_version.as_str() {
+            "" => (head.api_version.as_str(), head.item_kind(), true),
+            said => (said, meta.kind.as_str(), false),
+        };
+        if said != api_version(&self.scope.resource) || kind.is_empty() {
+            return Err(NotLearnt::OtherRepresentation);
+        }
+        let id = ObjectId::new(&meta.namespace, &meta.name).ok_or(NotLearnt::Malformed)?;
+        if !id.is_in(self.scope.namespace.as_deref()) || meta.resource_version == 0 {
+            return Err(NotLearnt::Malformed);
+        }
+        if self.list.members.len() >= MAX_LIST_OBJECTS {
+            return Err(NotLearnt::Full);
+        }
+        let object = Object {
+            id: &id,
+            encoding: self.encoding,
+            uid: &meta.uid,
+            resource_version: meta.resource_version,
+            kind,
+            bare,
+            bytes: &item.bytes,
+        };
+        state.learn_object(&self.scope.resource, &object, now)?;
+        if self.list.kind.is_empty() {
+            self.list.kind = state.facts.word(kind);
+        }
+        self.list.members.insert(id, meta.resource_version);
+        Ok(())
+    }
+
+    fn finish(self, shared: &Shared, caller: &ServiceAccount, now: u64) -> Result<(), NotLearnt> {
+        let Self {
+            scope,
+            encoding,
+            splitter,
+            continue_token,
+            mut list,
+        } = self;
+        let head = splitter.finish().map_err(|_| NotLearnt::Malformed)?;
+        if !is_list_of(&head, &scope) {
+            return Err(NotLearnt::OtherRepresentation);
+        }
+        list.resource_version = head.resource_version;
+        list.list_kind = head.kind.as_str().into();
+        if list.kind.is_empty() {
+            list.kind = head.item_kind().into();
+        }
+        let page = |continue_token| NextPage {
+            caller: caller.clone(),
+            scope: scope.clone(),
+            encoding,
+            continue_token,
+        };
+        let mut state = shared.lock();
+        if !continue_token.is_empty() {
+            let before = state.pages.take(&page(continue_token));
+            let Some(whole) = before.and_then(|before| before.followed_by(list)) else {
+                return Ok(());
+            };
+            list = whole;
+        }
+        if head.continue_token.is_empty() {
+            state.commit_list(&scope, encoding, list, now);
+        } else {
+            state.pages.hold(page(head.continue_token), list, now);
+        }
+        Ok(())
+    }
+}
+
+/// A Table or a list of metadata says another version; a list without an RV is true at no time.
+fn is_list_of(head: &ListHead, scope: &Scope) -> bool {
+    head.api_version == api_version(&scope.resource)
+        && head.resource_version > 0
+        && !head.kind.is_empty()
+}
+
+fn learn_object(
+    shared: &Shared,
+    key: &ObjectKey,
+    encoding: Encoding,
+    mut body: Vec<u8>,
+    now: u64,
+) -> Result<(), NotLearnt> {
+    body.truncate(body.trim_ascii_end().len());
+    let body = Bytes::from(body);
+    let meta = wire::read_meta(encoding, &body).map_err(|_| NotLearnt::Malformed)?;
+    if meta.api_version != api_version(&key.resource) || meta.kind.is_empty() {
+        return Err(NotLearnt::OtherRepresentation);
+    }
+    let is_it =
+        meta.name == key.name && meta.namespace == key.namespace && meta.resource_version > 0;
+    let id = ObjectId::of(key)
+        .filter(|_| is_it)
+        .ok_or(NotLearnt::Malformed)?;
+    let (bytes, bare) = bare_object(encoding, &body)?;
+    let object = Object {
+        id: &id,
+        encoding,
+        uid: &meta.uid,
+        resource_version: meta.resource_version,
+        kind: &meta.kind,
+        bare,
+        bytes: &bytes,
+    };
+    shared
+        .lock()
+        .learn_object(&key.resource, &object, now)
+        .map(drop)
+}
+
+/// An object as a list shows it, and whether that took its TypeMeta or envelope away.
+pub(super) fn bare_object(encoding: Encoding, object: &Bytes) -> Result<(Bytes, bool), NotLearnt> {
+    match encoding {
+        Encoding::Json => {
+            let bare = wire::without_type_meta(object);
+            let is_bare = bare.len() != object.len();
+            Ok((bare, is_bare))
+        }
+        Encoding::Protobuf => {
+            let envelope = wire::open_envelope(object).map_err(|_| NotLearnt::Malformed)?;
+            Ok((envelope.raw, true))
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Objects on their way out of the store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::facts::Fact;
+use super::key::{GroupResource, ObjectId, api_version, fact_key};
+use super::record;
+use super::state::State;
+use super::store::{Snapshot, StoreError, Table};
+use super::wire;
+use crate::request_info::GroupVersionResource;
+use crate::request_info::accept::Encoding;
+
+/// One object to be read. Made under the lock; what is not on the disk yet is at hand.
+pub(super) struct Stored {
+    key: Vec<u8>,
+    unwritten: Option<Bytes>,
+    pub(super) encoding: Encoding,
+    pub(super) resource_version: u64,
+    kind: Arc<str>,
+    bare: bool,
+    pub(super) len: u32,
+}
+
+impl Stored {
+    pub(super) fn of(state: &State, resource: &GroupResource, id: &ObjectId, fact: &Fact) -> Self {
+        let key = fact_key(resource, &fact.version, fact.encoding, id);
+        Self {
+            unwritten: state.writes.get(Table::Objects, &key),
+            key,
+            encoding: fact.encoding,
+            resource_version: fact.resource_version,
+            kind: fact.kind.clone(),
+            bare: fact.bare,
+            len: fact.len,
+        }
+    }
+
+    /// Its bytes as a list shows them. Reads the disk, so: without the lock.
+    pub(super) fn read(&self, snapshot: &dyn Snapshot) -> Result<Bytes, StoreError> {
+        let stored = match &self.unwritten {
+            Some(unwritten) => unwritten.clone(),
+            None => snapshot
+                .get(Table::Objects, &self.key)?
+                .ok_or_else(|| StoreError::Damaged("an object's bytes are missing".to_owned()))?,
+        };
+        record::unversioned("object", &stored)?;
+        let bytes = stored.slice(1..);
+        if bytes.len() != self.len as usize {
+            return Err(StoreError::Damaged(
+                "an object's bytes are not its own".to_owned(),
+            ));
+        }
+        Ok(bytes)
+    }
+
+    /// Its bytes as a GET or an event shows them.
+    pub(super) fn read_whole(
+        &self,
+        snapshot: &dyn Snapshot,
+        resource: &GroupVersionResource,
+    ) -> Result<Bytes, StoreError> {
+        let bytes = self.read(snapshot)?;
+        Ok(match self.encoding {
+            _ if !self.bare => bytes,
+            Encoding::Json => wire::with_type_meta(&bytes, &api_version(resource), &self.kind),
+            Encoding::Protobuf => wire::envelope(&api_version(resource), &self.kind, &bytes),
+        })
+    }
+}

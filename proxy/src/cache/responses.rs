@@ -1,0 +1,279 @@
+//! Whole responses, for what is no resource: discovery, the version, OpenAPI, the issuer's keys.
+
+use std::collections::HashMap;
+
+use crate::request_info::RequestInfo;
+use crate::request_info::accept::{Encoding, Representation, of_content_type};
+
+/// One response: OpenAPI v2 of a cluster with many CRDs is about this large.
+pub(super) const MAX_RESPONSE_BYTES: usize = 8 << 20;
+/// All responses. One OpenAPI v3 document per group and version is the most a client asks for, several hundred KiB together.
+const MAX_TOTAL_BYTES: u64 = 32 << 20;
+/// Responses, whatever their size.
+const MAX_RESPONSES: usize = 512;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ResponseKey {
+    /// With the part of its query that matters.
+    pub(super) path: String,
+    /// As [`normalised`] writes it: one path has a document per representation.
+    pub(super) accept: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ResponseFact {
+    /// As the upstream wrote it, parameters included: clients trust them.
+    pub(super) content_type: String,
+    pub(super) etag: Option<String>,
+    pub(super) len: u32,
+    /// Unix seconds.
+    pub(super) learnt: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Responses {
+    of: HashMap<String, HashMap<String, ResponseFact>>,
+    count: usize,
+    bytes: u64,
+}
+
+impl Responses {
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes a response in; returns those that had to make room.
+    pub(super) fn insert(&mut self, key: ResponseKey, fact: ResponseFact) -> Vec<ResponseKey> {
+        self.remove(&key);
+        self.count += 1;
+        self.bytes += u64::from(fact.len);
+        self.of
+            .entry(key.path)
+            .or_default()
+            .insert(key.accept, fact);
+        let mut dropped = Vec::new();
+        while self.count > MAX_RESPONSES || self.bytes > MAX_TOTAL_BYTES {
+            let Some(oldest) = self.oldest() else {
+                break;
+            };
+            self.remove(&oldest);
+            dropped.push(oldest);
+        }
+        dropped
+    }
+
+    fn oldest(&self) -> Option<ResponseKey> {
+        let all = self.of.iter().flat_map(|(path, by_accept)| {
+            by_accept
+                .iter()
+                .map(move |(accept, fact)| (path, accept, fact))
+        });
+        all.min_by_key(|(_, _, fact)| fact.learnt)
+            .map(|(path, accept, _)| ResponseKey {
+                path: path.clone(),
+                accept: accept.clone(),
+            })
+    }
+
+    fn remove(&mut self, key: &ResponseKey) {
+        let Some(by_accept) = self.of.get_mut(&key.path) else {
+            return;
+        };
+        if let Some(removed) = by_accept.remove(&key.accept) {
+            self.count -= 1;
+            self.bytes -= u64::from(removed.len);
+        }
+        if by_accept.is_empty() {
+            self.of.remove(&key.path);
+        }
+    }
+
+    pub(super) fn knows(&self, path: &str) -> bool {
+        self.of.contains_key(path)
+    }
+
+    /// What the upstream answered to this very `Accept`, else what it answered to another, in a type this client takes.
+    pub(super) fn find(
+        &self,
+        path: &str,
+        accepted: &[Representation],
+    ) -> Option<(ResponseKey, &ResponseFact)> {
+        let by_accept = self.of.get(path)?;
+        let key = |accept: &str| ResponseKey {
+            path: path.to_owned(),
+            accept: accept.to_owned(),
+        };
+        let same = normalised(accepted);
+        if let Some(fact) = by_accept.get(&same) {
+            return Some((key(&same), fact));
+        }
+        let taken = |fact: &ResponseFact| {
+            let representation = of_content_type(&fact.content_type);
+            accepted
+                .iter()
+                .position(|accepted| accepts(accepted, &representation))
+        };
+        by_accept
+            .iter()
+            .filter_map(|(accept, fact)| Some((taken(fact)?, accept, fact)))
+            .min_by_key(|(preference, _, fact)| (*preference, std::cmp::Reverse(fact.learnt)))
+            .map(|(_, accept, fact)| (key(accept), fact))
+    }
+}
+
+/// A client that takes JSON takes no aggregated discovery for it: that is another document.
+fn accepts(accepted: &Representation, stored: &Representation) -> bool {
+    accepted == stored
+}
+
+/// An `Accept` header, written the same whoever wrote it.
+pub(super) fn normalised(accepted: &[Representation]) -> String {
+    let words: Vec<String> = accepted.iter().map(word).collect();
+    words.join(",")
+}
+
+fn word(representation: &Representation) -> String {
+    match representation {
+        Representation::Plain(Encoding::Json) => "json".to_owned(),
+        Representation::Plain(Encoding::Protobuf) => "protobuf".to_owned(),
+        Representation::Table => "table".to_owned(),
+        Representation::PartialObjectMetadata(Encoding::Json) => "metadata-json".to_owned(),
+        Representation::PartialObjectMetadata(Encoding::Protobuf) => "metadata-protobuf".to_owned(),
+        Representation::Discovery(version) => format!("discovery-{version}"),
+        Representation::Yaml => "yaml".to_owned(),
+        Representation::Cbor => "cbor".to_owned(),
+        Representation::Other(text) => text.clone(),
+    }
+}
+
+/// The key of a path that may be kept whole; `None` for every other.
+pub(super) fn kept_path(info: &RequestInfo) -> Option<String> {
+    if info.is_resource_request || !info.is_read() || info.unmodelled_query.is_some() {
+        return None;
+    }
+    let path = format!("/{}", info.path.trim_matches('/'));
+    let parts: Vec<&str> = path[1..].split('/').collect();
+    let is_kept = matches!(
+        parts.as_slice(),
+        ["api" | "apis" | "version"]
+            | ["api" | "apis", _]
+            | ["apis", _, _]
+            | ["openapi", "v2"]
+            | ["openapi", "v3", ..]
+            | [".well-known", "openid-configuration"]
+            | ["openid", "v1", "jwks"]
+    );
+    if !is_kept || parts.iter().any(|part| part.is_empty()) {
+        return None;
+    }
+    let query: Vec<&str> = info
+        .query
+        .split('&')
+        .filter(|term| !term.is_empty() && !term.starts_with("timeout="))
+        .collect();
+    Some(match query.as_slice() {
+        [] => path,
+        query => format!("{path}?{}", query.join("&")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request_info::accept::negotiate;
+
+    const LEGACY: &str = "application/json";
+    const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+    fn kept(uri: &str) -> Option<String> {
+        let uri = uri.parse().expect("a URI");
+        kept_path(&RequestInfo::parse(&http::Method::GET, &uri).expect("parses"))
+    }
+
+    fn learnt(responses: &mut Responses, accept: &str, content_type: &str) {
+        let key = ResponseKey {
+            path: "/apis".to_owned(),
+            accept: normalised(&negotiate(Some(accept))),
+        };
+        let fact = ResponseFact {
+            content_type: content_type.to_owned(),
+            etag: None,
+            len: 1,
+            learnt: 0,
+        };
+        responses.insert(key, fact);
+    }
+
+    fn found(responses: &Responses, accept: &str) -> Option<String> {
+        let (_, fact) = responses.find("/apis", &negotiate(Some(accept)))?;
+        Some(fact.content_type.clone())
+    }
+
+    #[test]
+    fn discovery_version_openapi_and_issuer_keys_are_kept_and_nothing_else() {
+        for (uri, expected) in [
+            ("/api", Some("/api")),
+            ("/apis/", Some("/apis")),
+            ("/apis/apps/v1?timeout=32s", Some("/apis/apps/v1")),
+            ("/version", Some("/version")),
+            (
+                "/openapi/v3/apis/apps/v1?hash=AB&timeout=5s",
+                Some("/openapi/v3/apis/apps/v1?hash=AB"),
+            ),
+            ("/openid/v1/jwks", Some("/openid/v1/jwks")),
+            ("/api/v1/pods", None),
+            ("/metrics", None),
+            ("/healthz", None),
+            ("/logs/kube-apiserver.log", None),
+        ] {
+            assert_eq!(kept(uri).as_deref(), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn aggregated_and_legacy_discovery_are_never_mixed_up() {
+        let mut responses = Responses::default();
+        learnt(&mut responses, LEGACY, LEGACY);
+        assert_eq!(found(&responses, AGGREGATED), None);
+        learnt(
+            &mut responses,
+            &format!("{AGGREGATED},{LEGACY}"),
+            AGGREGATED,
+        );
+        assert_eq!(found(&responses, LEGACY).as_deref(), Some(LEGACY));
+        assert_eq!(found(&responses, AGGREGATED).as_deref(), Some(AGGREGATED));
+        assert_eq!(
+            found(&responses, &format!("{AGGREGATED}, {LEGACY}")).as_deref(),
+            Some(AGGREGATED)
+        );
+        assert_eq!(found(&responses, "application/yaml"), None);
+    }
+
+    #[test]
+    fn responses_are_bounded_in_number_and_in_bytes() {
+        let mut responses = Responses::default();
+        for n in 0..600 {
+            let key = ResponseKey {
+                path: format!("/apis/{n}"),
+                accept: "json".to_owned(),
+            };
+            let fact = ResponseFact {
+                content_type: LEGACY.to_owned(),
+                etag: None,
+                len: 1 << 20,
+                learnt: n,
+            };
+            responses.insert(key, fact);
+        }
+        assert_eq!(
+            (responses.count(), responses.bytes()),
+            (32, MAX_TOTAL_BYTES)
+        );
+        assert!(responses.knows("/apis/599"));
+        assert!(!responses.knows("/apis/0"));
+    }
+}

@@ -1,0 +1,422 @@
+//! All that is known, and the rules that tie it together: what an object, a list, an event or a refusal proves about the rest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::collection::{Change, Collection, Event};
+use super::collections::Collections;
+use super::facts::{Fact, Facts, Upsert};
+use super::grants::{Granted, Grants};
+use super::key::{GroupResource, ObjectId, fact_key, is_unfiltered, member_key, response_key};
+use super::pages::{Pages, PartialList};
+use super::responses::{ResponseFact, ResponseKey, Responses};
+use super::store::{Store, Table};
+use super::writes::Writes;
+use super::{persist, record};
+use crate::config::Secrets;
+use crate::identity::{IssuerKeys, ServiceAccount};
+use crate::request_info::accept::Encoding;
+use crate::request_info::{GroupVersionResource, ObjectKey, Scope};
+
+/// Why something was not learnt. The caller's bytes were not touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotLearnt {
+    /// Not what the upstream said it was, or cut off.
+    Malformed,
+    /// A Table, or metadata alone: no object of this resource.
+    OtherRepresentation,
+    /// More than the cache was told to hold.
+    Full,
+    /// The disk is slower than the upstream.
+    Lagging,
+}
+
+impl NotLearnt {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "Malformed",
+            Self::OtherRepresentation => "OtherRepresentation",
+            Self::Full => "Full",
+            Self::Lagging => "Lagging",
+        }
+    }
+}
+
+/// Where the objects of a resource may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeping {
+    Disk,
+    Memory,
+    Never,
+}
+
+/// One object, as it is to be stored.
+pub(super) struct Object<'o> {
+    pub(super) id: &'o ObjectId,
+    pub(super) encoding: Encoding,
+    pub(super) uid: &'o str,
+    pub(super) resource_version: u64,
+    pub(super) kind: &'o str,
+    pub(super) bare: bool,
+    pub(super) bytes: &'o Bytes,
+}
+
+pub(super) struct State {
+    pub(super) facts: Facts,
+    pub(super) collections: Collections,
+    pub(super) pages: Pages,
+    pub(super) grants: Grants,
+    pub(super) responses: Responses,
+    pub(super) issuer_keys: Option<IssuerKeys>,
+    pub(super) writes: Writes,
+    pub(super) store: Arc<dyn Store>,
+    secrets: Secrets,
+    max_bytes: u64,
+    /// Something was turned away because `max_bytes` is reached.
+    pub(super) is_full: bool,
+    last_feed: u64,
+}
+
+impl State {
+    pub(super) fn new(store: Arc<dyn Store>, secrets: Secrets, max_bytes: u64) -> Self {
+        Self {
+            facts: Facts::default(),
+            collections: Collections::default(),
+            pages: Pages::default(),
+            grants: Grants::default(),
+            responses: Responses::default(),
+            issuer_keys: None,
+            writes: Writes::default(),
+            store,
+            secrets,
+            max_bytes,
+            is_full: false,
+            last_feed: 0,
+        }
+    }
+
+    pub(super) fn keeping(&self, resource: &GroupResource) -> Keeping {
+        match self.secrets {
+            Secrets::Never if resource.is_secrets() => Keeping::Never,
+            Secrets::Memory if resource.is_secrets() => Keeping::Memory,
+            _ if resource.is_heartbeat() => Keeping::Memory,
+            _ => Keeping::Disk,
+        }
+    }
+
+    // --- what the upstream said ---
+
+    /// An object was seen. Never backwards: an older one changes nothing.
+    pub(super) fn learn_object(
+        &mut self,
+        resource: &GroupVersionResource,
+        object: &Object<'_>,
+        now: u64,
+    ) -> Result<Upsert, NotLearnt> {
+        let of = GroupResource::of(resource);
+        let keeping = self.keeping(&of);
+        let form = (resource.version.as_str(), object.encoding);
+        let judged = self
+            .facts
+            .judge(&of, object.id, form, object.resource_version);
+        if keeping == Keeping::Never || judged != Upsert::Stored {
+            return Ok(judged);
+        }
+        let len = self.room_for(object.bytes.len(), keeping)?;
+        let fact = Fact {
+            version: self.facts.word(&resource.version),
+            encoding: object.encoding,
+            uid: object.uid.into(),
+            resource_version: object.resource_version,
+            kind: self.facts.word(object.kind),
+            bare: object.bare,
+            len,
+            learnt: now,
+        };
+        let key = fact_key(&of, &resource.version, object.encoding, object.id);
+        let bytes = record::versioned(object.bytes);
+        if keeping == Keeping::Memory {
+            self.writes.put_volatile(key, Some(bytes));
+        } else {
+            self.put_record(Table::Facts, key.clone(), &persist::fact(&fact));
+            self.writes.put(Table::Objects, key, Some(bytes));
+        }
+        Ok(self.facts.upsert(&of, object.id, fact))
+    }
+
+    fn room_for(&mut self, bytes: usize, keeping: Keeping) -> Result<u32, NotLearnt> {
+        let held = self.facts.bytes() + self.responses.bytes();
+        if held + bytes as u64 > self.max_bytes {
+            self.is_full = true;
+            return Err(NotLearnt::Full);
+        }
+        if !self.writes.has_room(bytes, keeping == Keeping::Memory) {
+            return Err(NotLearnt::Lagging);
+        }
+        u32::try_from(bytes).map_err(|_| NotLearnt::Full)
+    }
+
+    /// A list was read to its end: it is the collection now, unless more is known already; and what it does not hold is gone.
+    pub(super) fn commit_list(
+        &mut self,
+        scope: &Scope,
+        encoding: Encoding,
+        mut list: PartialList,
+        now: u64,
+    ) {
+        let resource = GroupResource::of(&scope.resource);
+        // What was deleted since is known to be; a member without its bytes could not be served.
+        list.members.retain(|id, _| {
+            (self
+                .facts
+                .find(&resource, id, &scope.resource.version, encoding))
+            .is_some()
+        });
+        let Some(id) = self.collection(scope, encoding, &list) else {
+            return;
+        };
+        let Some(collection) = self.collections.get_mut(id) else {
+            return;
+        };
+        let resource_version = list.resource_version;
+        let Some(changes) = collection.commit(list.members.clone(), resource_version, now) else {
+            return;
+        };
+        self.write_changes(id, changes);
+        if is_unfiltered(scope) {
+            self.sweep(scope, &list.members, resource_version);
+        }
+    }
+
+    /// The id of the collection of this scope, which is made if there is room.
+    fn collection(&mut self, scope: &Scope, encoding: Encoding, list: &PartialList) -> Option<u64> {
+        if let Some(id) = self.collections.id(scope, encoding) {
+            if let Some(collection) = self.collections.get_mut(id)
+                && !list.kind.is_empty()
+            {
+                collection.kind = list.kind.clone();
+                collection.list_kind = list.list_kind.clone();
+            }
+            return Some(id);
+        }
+        if self.collections.is_full() {
+            let id = self.collections.least_useful()?;
+            self.give_up(id);
+            self.collections.remove(id);
+        }
+        let (kind, list_kind) = (list.kind.clone(), list.list_kind.clone());
+        let collection = Collection::new(scope.clone(), encoding, kind, list_kind);
+        Some(self.collections.insert(collection))
+    }
+
+    /// Takes away what an unfiltered list of its scope would hold, and does not.
+    fn sweep(&mut self, scope: &Scope, members: &BTreeMap<ObjectId, u64>, resource_version: u64) {
+        let resource = GroupResource::of(&scope.resource);
+        let gone: Vec<ObjectId> = self
+            .facts
+            .within(&resource, scope.namespace.as_deref())
+            .filter(|(id, facts)| {
+                !members.contains_key(*id)
+                    && facts
+                        .iter()
+                        .any(|fact| fact.resource_version <= resource_version)
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in gone {
+            self.object_gone(&resource, &id, resource_version);
+        }
+    }
+
+    /// The object does not exist at `resource_version`: takes away what was known of it until then, in every version, encoding and collection.
+    pub(super) fn object_gone(
+        &mut self,
+        resource: &GroupResource,
+        id: &ObjectId,
+        resource_version: u64,
+    ) {
+        for fact in self.facts.remove(resource, id, resource_version) {
+            let key = fact_key(resource, &fact.version, fact.encoding, id);
+            self.writes.put_volatile(key.clone(), None);
+            if self.keeping(resource) == Keeping::Disk {
+                self.writes.put(Table::Facts, key.clone(), None);
+                self.writes.put(Table::Objects, key, None);
+            }
+        }
+        for collection_id in self.collections.ids_of(resource) {
+            let forgotten = self
+                .collections
+                .get_mut(collection_id)
+                .and_then(|collection| {
+                    let member = collection.members().get(id)?;
+                    let is_older = member.resource_version <= resource_version;
+                    is_older.then(|| collection.forget(id)).flatten()
+                });
+            if let Some(change) = forgotten {
+                self.write_changes(collection_id, vec![change]);
+            }
+        }
+    }
+
+    /// A GET of the object was answered 404.
+    pub(super) fn object_missing(&mut self, object: &ObjectKey) {
+        let Some(id) = ObjectId::of(object) else {
+            return;
+        };
+        let resource = GroupResource::of(&object.resource);
+        let latest = self
+            .facts
+            .get(&resource, &id)
+            .iter()
+            .map(|fact| fact.resource_version)
+            .max();
+        if let Some(latest) = latest {
+            self.object_gone(&resource, &id, latest);
+        }
+    }
+
+    /// A response that is no resource's, whole.
+    pub(super) fn learn_response(
+        &mut self,
+        key: ResponseKey,
+        mut fact: ResponseFact,
+        body: &[u8],
+    ) -> Result<(), NotLearnt> {
+        fact.len = self.room_for(body.len(), Keeping::Disk)?;
+        let stored = response_key(&key.path, &key.accept);
+        self.put_record(
+            Table::Responses,
+            stored.clone(),
+            &persist::response(&key, &fact),
+        );
+        self.writes
+            .put(Table::Bodies, stored, Some(record::versioned(body)));
+        for dropped in self.responses.insert(key, fact) {
+            let stored = response_key(&dropped.path, &dropped.accept);
+            self.writes.put(Table::Responses, stored.clone(), None);
+            self.writes.put(Table::Bodies, stored, None);
+        }
+        Ok(())
+    }
+
+    // --- streams ---
+
+    /// A stream on this scope starts; its id, and that of its collection.
+    pub(super) fn attach(
+        &mut self,
+        scope: &Scope,
+        encoding: Encoding,
+        from: u64,
+    ) -> Option<(u64, u64)> {
+        let collection = self.collection(scope, encoding, &PartialList::default())?;
+        self.last_feed += 1;
+        let feed = self.last_feed;
+        self.collections.get_mut(collection)?.attach(feed, from);
+        Some((collection, feed))
+    }
+
+    pub(super) fn detach(&mut self, collection: u64, feed: u64) {
+        let Some(known) = self.collections.get_mut(collection) else {
+            return;
+        };
+        known.detach(feed);
+        if !known.complete && !known.is_fed() {
+            self.collections.remove(collection);
+        }
+    }
+
+    pub(super) fn observe(&mut self, collection: u64, feed: u64, event: Event, now: u64) {
+        let Some(known) = self.collections.get_mut(collection) else {
+            return;
+        };
+        let before = (known.resource_version, known.confirmed);
+        let changes = known.observe(feed, event, now);
+        if (known.resource_version, known.confirmed) != before {
+            self.write_changes(collection, changes);
+        }
+    }
+
+    /// What can no longer be kept up must not be served, now or after a restart.
+    pub(super) fn give_up(&mut self, id: u64) {
+        let Some(collection) = self.collections.get_mut(id) else {
+            return;
+        };
+        let on_disk = collection.complete;
+        let members: Vec<ObjectId> = collection.members().keys().cloned().collect();
+        collection.give_up();
+        if on_disk {
+            self.writes
+                .put(Table::Collections, id.to_be_bytes().into(), None);
+            for member in members {
+                self.writes
+                    .put(Table::Members, member_key(id, &member), None);
+            }
+        }
+    }
+
+    // --- grants ---
+
+    pub(super) fn grant(&mut self, caller: &ServiceAccount, granted: Granted, now: u64) {
+        let changes = self.grants.grant(caller, granted, now);
+        self.write_grants(changes);
+    }
+
+    pub(super) fn write_grants(&mut self, changes: Vec<super::grants::Change>) {
+        for change in changes {
+            let (caller, granted, at) = match &change {
+                super::grants::Change::Put(caller, granted, at) => (caller, granted, Some(*at)),
+                super::grants::Change::Remove(caller, granted) => (caller, granted, None),
+            };
+            if let Granted::Object(object) | Granted::GetRefused(object) = granted
+                && self.keeping(&GroupResource::of(&object.resource)) != Keeping::Disk
+            {
+                continue;
+            }
+            let Ok(key) = record::encode(&persist::grant_key(caller, granted)) else {
+                continue;
+            };
+            match at {
+                Some(at) => self.put_record(Table::Grants, key.into(), &record::GrantRecord { at }),
+                None => self.writes.put(Table::Grants, key.into(), None),
+            }
+        }
+    }
+
+    // --- writing ---
+
+    fn write_changes(&mut self, id: u64, changes: Vec<Change>) {
+        let Some(collection) = self.collections.get(id) else {
+            return;
+        };
+        let resource = GroupResource::of(&collection.scope.resource);
+        if !collection.complete || self.keeping(&resource) != Keeping::Disk {
+            return;
+        }
+        let written = persist::collection(collection);
+        self.put_record(Table::Collections, id.to_be_bytes().into(), &written);
+        for change in changes {
+            match change {
+                Change::Put(member, as_) => {
+                    self.put_record(
+                        Table::Members,
+                        member_key(id, &member),
+                        &persist::member(as_),
+                    );
+                }
+                Change::Remove(member) => {
+                    self.writes
+                        .put(Table::Members, member_key(id, &member), None)
+                }
+            }
+        }
+    }
+
+    pub(super) fn put_record<T: record::Record>(&mut self, table: Table, key: Vec<u8>, value: &T) {
+        match record::encode(value) {
+            Ok(bytes) => self.writes.put(table, key, Some(bytes)),
+            Err(error) => tracing::error!(%error, "a record could not be written"),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What the cache says of itself.
+
+use std::sync::PoisonError;
+
+use super::Shared;
+use super::collection::Collection;
+use super::key::encoding_word;
+
+/// Whether what was learnt outlives the process, for `/status`.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheStatus {
+    /// `disk`, or `memory` when the store could not be used.
+    pub backing: String,
+    /// Why not `disk`, where a damaged file was set aside, why the last commit failed, or that the cache is full.
+    pub condition: Option<String>,
+    pub facts: usize,
+    pub grants: usize,
+    pub responses: usize,
+    /// The complete ones.
+    pub collections: Vec<CollectionStatus>,
+}
+
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CollectionStatus {
+    pub resource: String,
+    /// Empty: all namespaces.
+    pub namespace: String,
+    pub label_selector: String,
+    pub field_selector: String,
+    pub encoding: String,
+    pub resource_version: u64,
+    pub objects: usize,
+    /// Seconds since the upstream last confirmed it.
+    pub age_seconds: u64,
+}
+
+pub(super) fn status(shared: &Shared, now: u64) -> CacheStatus {
+    let commit_error = shared
+        .commit_error
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let state = shared.lock();
+    let full = state
+        .is_full
+        .then(|| "full: what is new is not learnt, see cache.maxBytes".to_owned());
+    let conditions: Vec<String> = [shared.opened.clone(), commit_error, full]
+        .into_iter()
+        .flatten()
+        .collect();
+    CacheStatus {
+        backing: if shared.on_disk { "disk" } else { "memory" }.to_owned(),
+        condition: (!conditions.is_empty()).then(|| conditions.join("; ")),
+        facts: state.facts.count(),
+        grants: state.grants.count(),
+        responses: state.responses.count(),
+        collections: state
+            .collections
+            .all()
+            .filter(|(_, collection)| collection.complete)
+            .map(|(_, collection)| collection_status(collection, now))
+            .collect(),
+    }
+}
+
+fn collection_status(collection: &Collection, now: u64) -> CollectionStatus {
+    let scope = &collection.scope;
+    CollectionStatus {
+        resource: scope.resource.to_string(),
+        namespace: scope.namespace.clone().unwrap_or_default(),
+        label_selector: scope.label_selector.clone(),
+        field_selector: scope.field_selector.clone(),
+        encoding: encoding_word(collection.encoding).to_owned(),
+        resource_version: collection.resource_version,
+        objects: collection.members().len(),
+        age_seconds: now.saturating_sub(collection.confirmed),
+    }
+}

@@ -1,0 +1,312 @@
+//! Who gets what from the cache, and what the others are told.
+
+use super::*;
+
+const P: &str = "/api/v1/namespaces/a/pods/p";
+const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+fn known() -> Bench {
+    let bench = Bench::new();
+    bench.learn(
+        "x",
+        PODS,
+        &pod_list(10, &[item("a", "p", 5), item("b", "q", 7)]),
+    );
+    bench
+}
+
+#[tokio::test]
+async fn another_caller_gets_nothing_of_it() {
+    let bench = known();
+    for uri in [PODS, PODS_IN_A, P, "/api/v1/namespaces/a/pods/none"] {
+        assert_eq!(
+            reason(bench.get("y", uri).await),
+            Some(Reason::NoGrant),
+            "{uri}"
+        );
+    }
+    let watch = bench.open_watch("y", &format!("{PODS}?watch=1"));
+    assert_eq!(reason(watch), Some(Reason::NoGrant));
+}
+
+#[tokio::test]
+async fn a_user_agent_changes_nothing() {
+    let bench = known();
+    for name in ["kubelet/v1.36.3", "kubectl/v1.36.3", ""] {
+        let answer = |who| {
+            bench
+                .cache
+                .answer(&caller(who), &info(PODS), &agent(name), now())
+        };
+        assert!(answer("x").is_ok(), "{name}");
+        assert_eq!(reason(answer("y")), Some(Reason::NoGrant), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_grant_covers_what_is_inside_it() {
+    let bench = known();
+    assert_eq!(
+        bench.list("x", PODS_IN_A).await,
+        Ok(("10".to_owned(), vec!["p@5".to_owned()]))
+    );
+    let by_name = format!("{PODS}?fieldSelector=metadata.name%3Dq");
+    assert_eq!(
+        bench.list("x", &by_name).await,
+        Ok(("10".to_owned(), vec!["q@7".to_owned()]))
+    );
+}
+
+#[tokio::test]
+async fn two_callers_share_the_objects_and_not_the_right_to_them() {
+    let bench = known();
+    bench.learn("y", PODS_IN_A, &pod_list(8, &[item("a", "p", 5)]));
+    // y may read namespace a only, and gets it from the fresher list of x.
+    assert_eq!(
+        bench.list("y", PODS_IN_A).await,
+        Ok(("10".to_owned(), vec!["p@5".to_owned()]))
+    );
+    assert_eq!(reason(bench.list("y", PODS).await), Some(Reason::NoGrant));
+    assert_eq!(
+        reason(bench.get("y", "/api/v1/namespaces/b/pods/q").await),
+        Some(Reason::NoGrant)
+    );
+}
+
+#[tokio::test]
+async fn only_a_complete_granted_collection_says_404() {
+    let bench = known();
+    assert_eq!(
+        reason(bench.get("x", "/api/v1/namespaces/a/pods/none").await),
+        Some(Reason::NotFound)
+    );
+    let other = Bench::new();
+    other.learn("x", P, &pod("a", "p", 5));
+    assert_eq!(
+        reason(other.get("x", "/api/v1/namespaces/a/pods/none").await),
+        Some(Reason::NoGrant)
+    );
+    other.learn(
+        "x",
+        &format!("{PODS_IN_A}?labelSelector=app"),
+        &pod_list(10, &[]),
+    );
+    assert_eq!(
+        reason(other.get("x", "/api/v1/namespaces/a/pods/none").await),
+        Some(Reason::NoGrant)
+    );
+    assert_eq!(
+        reason(other.get("x", "/api/v1/nodes/none").await),
+        Some(Reason::NeverSeen)
+    );
+}
+
+#[tokio::test]
+async fn objects_known_one_by_one_are_no_list() {
+    let bench = Bench::new();
+    bench.learn("x", P, &pod("a", "p", 5));
+    bench.watch("x", &format!("{PODS_IN_A}?watch=1&resourceVersion=5"));
+    assert_eq!(
+        reason(bench.list("x", PODS_IN_A).await),
+        Some(Reason::Incomplete)
+    );
+    assert_eq!(bench.get("x", P).await, Ok(pod("a", "p", 5) + "\n"));
+}
+
+#[tokio::test]
+async fn a_refused_caller_is_served_no_more() {
+    let bench = known();
+    bench
+        .cache
+        .refused(&caller("x"), &info(PODS_IN_A), http::StatusCode::FORBIDDEN);
+    for uri in [PODS, PODS_IN_A, P] {
+        assert_eq!(
+            reason(bench.get("x", uri).await),
+            Some(Reason::NoGrant),
+            "{uri}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_client_gets_an_encoding_it_accepts() {
+    let bench = known();
+    let content_type = |accept| match bench.ask("x", PODS, accept) {
+        Ok(Answer::Response(response)) => Ok(response.headers()[CONTENT_TYPE].clone()),
+        Ok(Answer::Watch(_)) => panic!("no watch"),
+        Err(reason) => Err(reason),
+    };
+    let json = || Ok(HeaderValue::from_static(JSON));
+    assert_eq!(
+        content_type("application/vnd.kubernetes.protobuf,application/json"),
+        json()
+    );
+    assert_eq!(
+        content_type("application/vnd.kubernetes.protobuf, */*"),
+        json()
+    );
+    assert_eq!(content_type(KUBECTL_GET), json());
+    assert_eq!(content_type(PROTOBUF), Err(Reason::NotAcceptable));
+    assert_eq!(content_type("application/yaml"), Err(Reason::NotAcceptable));
+    assert_eq!(
+        reason(bench.get_as("x", P, PROTOBUF).await),
+        Some(Reason::NotAcceptable)
+    );
+}
+
+#[tokio::test]
+async fn protobuf_is_kept_and_answered_as_it_came() {
+    use crate::cache::wire::{ListHead, envelope, list_body};
+    let bench = Bench::new();
+    // ObjectMeta{name 1, namespace 3, uid 5, resourceVersion 6}, then a spec.
+    let raw = b"\x0a\x0c\x0a\x01p\x1a\x01a\x2a\x01u\x32\x015\x12\x00".to_vec();
+    let object = envelope("v1", "Pod", &raw);
+    bench.try_learn("x", P, PROTOBUF, &object, true);
+    let answer = |uri: &'static str| match bench.ask("x", uri, PROTOBUF) {
+        Ok(Answer::Response(response)) => response,
+        Ok(Answer::Watch(_)) => panic!("no watch"),
+        Err(reason) => panic!("{reason:?}"),
+    };
+    let got = answer(P)
+        .into_body()
+        .collect()
+        .await
+        .expect("a body")
+        .to_bytes();
+    assert_eq!(got, object);
+    let head = ListHead {
+        api_version: "v1".to_owned(),
+        kind: "PodList".to_owned(),
+        resource_version: 10,
+        ..ListHead::default()
+    };
+    let items = vec![Bytes::from(raw.clone())];
+    let list: Vec<u8> = list_body(Encoding::Protobuf, &head, [raw.len()].into_iter(), items)
+        .flatten()
+        .collect();
+    bench.try_learn("x", PODS, PROTOBUF, &list, true);
+    let listed = answer(PODS);
+    assert_eq!(
+        listed.headers()["content-length"],
+        list.len().to_string().as_str()
+    );
+    let got = listed
+        .into_body()
+        .collect()
+        .await
+        .expect("a body")
+        .to_bytes();
+    assert_eq!(got, list);
+    assert_eq!(
+        reason(bench.get("x", PODS).await),
+        Some(Reason::NotAcceptable)
+    );
+}
+
+#[tokio::test]
+async fn an_rv_is_answered_as_far_as_it_is_known() {
+    let bench = known();
+    let list = |query: &str| format!("{PODS}?{query}");
+    for (query, expected) in [
+        ("resourceVersion=0&limit=1", None),
+        ("resourceVersion=10", None),
+        ("resourceVersion=9&resourceVersionMatch=NotOlderThan", None),
+        ("resourceVersion=11", Some(Reason::ResourceVersionTooLarge)),
+        ("resourceVersion=10&resourceVersionMatch=Exact", None),
+        (
+            "resourceVersion=9&resourceVersionMatch=Exact",
+            Some(Reason::Expired),
+        ),
+        ("continue=abc", Some(Reason::Expired)),
+        ("resourceVersion=x", Some(Reason::BadRequest)),
+    ] {
+        assert_eq!(
+            reason(bench.list("x", &list(query)).await),
+            expected,
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn subresources_are_not_in_the_cache() {
+    let bench = known();
+    for tail in ["status", "log", "scale"] {
+        let answer = bench.get("x", &format!("{P}/{tail}")).await;
+        assert_eq!(reason(answer), Some(Reason::NotCacheable), "{tail}");
+    }
+}
+
+#[tokio::test]
+async fn discovery_is_answered_in_the_form_that_was_asked_for() {
+    let bench = Bench::new();
+    bench.learn("x", "/apis", r#"{"kind":"APIGroupList"}"#);
+    bench.try_learn(
+        "x",
+        "/apis",
+        DISCOVERY,
+        br#"{"kind":"APIGroupDiscoveryList"}"#,
+        true,
+    );
+    assert_eq!(
+        bench.get("x", "/apis?timeout=32s").await.as_deref(),
+        Ok(r#"{"kind":"APIGroupList"}"#)
+    );
+    let aggregated = bench.get_as("x", "/apis", DISCOVERY).await;
+    assert_eq!(
+        aggregated.as_deref(),
+        Ok(r#"{"kind":"APIGroupDiscoveryList"}"#)
+    );
+    assert_eq!(
+        reason(bench.get_as("x", "/apis", "application/yaml").await),
+        Some(Reason::NotAcceptable)
+    );
+    assert_eq!(reason(bench.get("y", "/apis").await), Some(Reason::NoGrant));
+    assert_eq!(
+        reason(bench.get("x", "/version").await),
+        Some(Reason::NeverSeen)
+    );
+    assert_eq!(
+        reason(bench.get("x", "/healthz").await),
+        Some(Reason::NotCacheable)
+    );
+}
+
+#[tokio::test]
+async fn an_answer_is_as_old_as_its_last_confirmation() {
+    let bench = known();
+    let later = now() + Duration::from_secs(100);
+    let answer = bench
+        .cache
+        .answer(&caller("x"), &info(P), &HeaderMap::new(), later);
+    let Ok(Answer::Response(response)) = answer else {
+        panic!("known");
+    };
+    let age: u64 = response.headers()["age"]
+        .to_str()
+        .expect("ascii")
+        .parse()
+        .expect("seconds");
+    assert!((99..=101).contains(&age), "{age}");
+    assert_eq!(response.headers()["holdfast-origin"], "cache");
+}
+
+#[tokio::test]
+async fn a_filtered_grant_reads_its_members() {
+    let bench = Bench::new();
+    bench.learn(
+        "x",
+        "/api/v1/pods?fieldSelector=spec.nodeName%3Dn",
+        &pod_list(10, &[item("a", "p", 5)]),
+    );
+    bench.learn(
+        "y",
+        PODS,
+        &pod_list(9, &[item("a", "p", 5), item("b", "q", 7)]),
+    );
+    assert!(bench.get("x", P).await.is_ok());
+    assert_eq!(
+        reason(bench.get("x", "/api/v1/namespaces/b/pods/q").await),
+        Some(Reason::NoGrant)
+    );
+}

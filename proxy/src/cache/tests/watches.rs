@@ -1,0 +1,239 @@
+//! What streams teach, and how a watch is answered without an upstream.
+
+use super::*;
+
+fn names(list: Result<(String, Vec<String>), Reason>) -> (String, Vec<String>) {
+    list.expect("known")
+}
+
+fn known() -> Bench {
+    let bench = Bench::new();
+    bench.learn(
+        "x",
+        PODS,
+        &pod_list(10, &[item("a", "p", 5), item("b", "q", 7)]),
+    );
+    bench
+}
+
+fn watch(resource_version: u64) -> String {
+    format!("{PODS}?watch=1&allowWatchBookmarks=true&resourceVersion={resource_version}")
+}
+
+#[tokio::test]
+async fn a_watch_keeps_its_list_up_to_date() {
+    let bench = known();
+    let mut feed = bench.watch("x", &watch(10));
+    feed.event(&event("MODIFIED", &pod("a", "p", 11)));
+    feed.event(&event("ADDED", &pod("a", "r", 12)));
+    feed.event(&event("DELETED", &pod("b", "q", 13)));
+    feed.event(&bookmark(20, false));
+    let (resource_version, pods) = names(bench.list("x", PODS).await);
+    assert_eq!(
+        (resource_version.as_str(), pods),
+        ("20", vec!["p@11".to_owned(), "r@12".to_owned()])
+    );
+    assert_eq!(
+        reason(bench.get("x", "/api/v1/namespaces/b/pods/q").await),
+        Some(Reason::NotFound)
+    );
+    assert_eq!(
+        bench.get("x", "/api/v1/namespaces/a/pods/r").await,
+        Ok(pod("a", "r", 12) + "\n")
+    );
+}
+
+#[tokio::test]
+async fn a_watch_list_counts_once_its_end_has_come() {
+    let bench = Bench::new();
+    let mut feed = bench.watch("x", &format!("{PODS}?{WATCH_LIST}"));
+    feed.event(&event("ADDED", &pod("b", "q", 7)));
+    feed.event(&event("ADDED", &pod("a", "p", 5)));
+    assert_eq!(
+        reason(bench.list("x", PODS).await),
+        Some(Reason::Incomplete)
+    );
+    feed.event(&bookmark(10, true));
+    feed.event(&event("ADDED", &pod("a", "r", 12)));
+    let (resource_version, pods) = names(bench.list("x", PODS).await);
+    assert_eq!(resource_version, "12");
+    assert_eq!(pods, ["p@5", "r@12", "q@7"]);
+}
+
+#[tokio::test]
+async fn a_watch_list_cut_before_its_end_proves_nothing() {
+    let bench = known();
+    let mut feed = bench.watch("x", &format!("{PODS}?{WATCH_LIST}"));
+    feed.event(&event("ADDED", &pod("a", "p", 5)));
+    drop(feed);
+    let (resource_version, pods) = names(bench.list("x", PODS).await);
+    assert_eq!((resource_version.as_str(), pods.len()), ("10", 2));
+}
+
+#[tokio::test]
+async fn a_filtered_deletion_is_not_a_deletion() {
+    let bench = known();
+    let scope = "/api/v1/pods?fieldSelector=spec.nodeName%3Dn";
+    bench.learn("x", scope, &pod_list(10, &[item("a", "p", 5)]));
+    let mut feed = bench.watch("x", &format!("{scope}&watch=1&resourceVersion=10"));
+    feed.event(&event("DELETED", &pod("a", "p", 11)));
+    assert_eq!(names(bench.list("x", scope).await).1, Vec::<String>::new());
+    assert!(bench.get("x", "/api/v1/namespaces/a/pods/p").await.is_ok());
+    assert_eq!(names(bench.list("x", PODS).await).1.len(), 2);
+}
+
+#[tokio::test]
+async fn a_stream_with_a_gap_does_not_move_the_collection() {
+    let bench = known();
+    let mut feed = bench.watch("x", &watch(15));
+    feed.event(&event("ADDED", &pod("a", "r", 16)));
+    assert_eq!(names(bench.list("x", PODS).await).0, "10");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_ahead_of_its_list_loses_nothing() {
+    let bench = Bench::new();
+    let mut feed = bench.watch("x", &watch(10));
+    feed.event(&event("ADDED", &pod("a", "r", 11)));
+    feed.event(&event("DELETED", &pod("b", "q", 12)));
+    bench.learn(
+        "x",
+        PODS,
+        &pod_list(10, &[item("a", "p", 5), item("b", "q", 7)]),
+    );
+    let (resource_version, pods) = names(bench.list("x", PODS).await);
+    assert_eq!(
+        (resource_version.as_str(), pods),
+        ("12", vec!["p@5".to_owned(), "r@11".to_owned()])
+    );
+}
+
+#[tokio::test]
+async fn an_error_event_teaches_nothing() {
+    let bench = known();
+    let mut feed = bench.watch("x", &watch(10));
+    feed.event(&event(
+        "ERROR",
+        r#"{"kind":"Status","apiVersion":"v1","metadata":{},"code":410,"reason":"Expired"}"#,
+    ));
+    feed.event(&event("ADDED", &pod("a", "r", 11)));
+    assert_eq!(names(bench.list("x", PODS).await).0, "11");
+}
+
+#[tokio::test]
+async fn a_watch_that_was_held_and_resumed_teaches_again() {
+    let bench = known();
+    let answer = bench
+        .open_watch("x", &format!("{PODS}?{WATCH_LIST}"))
+        .expect("known");
+    // The upstream is back: the same stream goes on there.
+    let mut feed = bench.watch("x", &format!("{PODS}?{WATCH_LIST}"));
+    feed.resumed(answer.resource_version);
+    feed.event(&event("ADDED", &pod("a", "r", 11)));
+    assert_eq!(names(bench.list("x", PODS).await).0, "11");
+    feed.resumed(11);
+    feed.event(&event("ADDED", &pod("a", "s", 12)));
+    assert_eq!(names(bench.list("x", PODS).await).0, "12");
+}
+
+#[tokio::test]
+async fn an_accepted_watch_is_a_grant() {
+    let bench = known();
+    drop(bench.watch("y", &format!("{PODS_IN_A}?watch=1")));
+    assert!(bench.list("y", PODS_IN_A).await.is_ok());
+    assert!(bench.list("y", PODS).await.is_err());
+}
+
+// --- answered from the cache ---
+
+#[tokio::test]
+async fn a_watch_list_is_answered_with_its_end() {
+    let bench = known();
+    let answer = bench
+        .open_watch("x", &format!("{PODS}?{WATCH_LIST}"))
+        .expect("known");
+    assert_eq!(
+        told(&answer.frames),
+        ["ADDED p@5", "ADDED q@7", "BOOKMARK 10 end"]
+    );
+    assert_eq!(
+        (answer.resource_version, answer.format.kind.as_str()),
+        (10, "Pod")
+    );
+    assert_eq!(answer.headers["holdfast-origin"], "cache");
+    let narrow = bench
+        .open_watch("x", &format!("{PODS_IN_A}?watch=1"))
+        .expect("known");
+    assert_eq!(
+        told(&narrow.frames),
+        ["ADDED p@5"],
+        "no bookmarks were asked for"
+    );
+}
+
+#[tokio::test]
+async fn a_watch_of_an_empty_collection_is_answered_with_its_end() {
+    let bench = Bench::new();
+    bench.learn("x", PODS, &pod_list(10, &[]));
+    let answer = bench
+        .open_watch("x", &format!("{PODS}?{WATCH_LIST}"))
+        .expect("known");
+    assert_eq!(told(&answer.frames), ["BOOKMARK 10 end"]);
+}
+
+#[tokio::test]
+async fn a_watch_from_an_rv_gets_what_came_after_it() {
+    let bench = known();
+    let mut feed = bench.watch("x", &watch(10));
+    feed.event(&event("MODIFIED", &pod("a", "p", 11)));
+    feed.event(&event("ADDED", &pod("a", "r", 12)));
+    feed.event(&event("DELETED", &pod("b", "q", 13)));
+    let since = |rv| {
+        bench
+            .open_watch("x", &watch(rv))
+            .map(|answer| (told(&answer.frames), answer.resource_version))
+    };
+    let all = ["MODIFIED p@11", "ADDED r@12", "DELETED q@13", "BOOKMARK 13"];
+    assert_eq!(since(10), Ok((all.map(str::to_owned).to_vec(), 13)));
+    assert_eq!(
+        since(12),
+        Ok((all[2..].iter().map(|s| (*s).to_owned()).collect(), 13))
+    );
+    assert_eq!(since(13), Ok((vec![], 13)));
+}
+
+#[tokio::test]
+async fn a_watch_from_before_what_is_known_is_expired() {
+    let bench = known();
+    assert_eq!(
+        reason(bench.open_watch("x", &watch(9))),
+        Some(Reason::Expired)
+    );
+    bench.learn("x", PODS, &pod_list(20, &[item("a", "p", 5)]));
+    assert_eq!(
+        reason(bench.open_watch("x", &watch(10))),
+        Some(Reason::Expired)
+    );
+}
+
+#[tokio::test]
+async fn a_watch_from_the_future_is_held_where_the_client_is() {
+    let bench = known();
+    let answer = bench.open_watch("x", &watch(30)).expect("known");
+    assert_eq!((answer.frames.len(), answer.resource_version), (0, 30));
+    let initial = bench.open_watch("x", &format!("{PODS}?{WATCH_LIST}&resourceVersion=30"));
+    assert_eq!(reason(initial), Some(Reason::ResourceVersionTooLarge));
+}
+
+#[tokio::test]
+async fn an_event_that_another_stream_was_first_to_tell_is_not_replayed_out_of_order() {
+    let bench = known();
+    let mut feed = bench.watch("x", &watch(10));
+    feed.event(&event("MODIFIED", &pod("a", "p", 11)));
+    bench.learn("x", "/api/v1/namespaces/a/pods/p", &pod("a", "p", 15));
+    assert_eq!(
+        reason(bench.open_watch("x", &watch(10))),
+        Some(Reason::Expired)
+    );
+    assert!(bench.open_watch("x", &watch(11)).is_ok());
+}

@@ -1,0 +1,245 @@
+//! Learns from the events of one watch stream.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::{HeaderMap, StatusCode, response};
+
+use super::collection::{Event, What};
+use super::grants::Granted;
+use super::key::{GroupResource, ObjectId, api_version, is_unfiltered};
+use super::learn::{bare_object, encoding, granted};
+use super::pages::{MAX_LIST_OBJECTS, PartialList};
+use super::state::{Keeping, NotLearnt, Object, State};
+use super::wire::{EventType, WatchEvent};
+use super::{Shared, unix_seconds};
+use crate::identity::ServiceAccount;
+use crate::request_info::accept::Encoding;
+use crate::request_info::{RequestInfo, Scope, Verb};
+
+/// Learns from one watch stream.
+pub struct WatchFeed {
+    shared: Arc<Shared>,
+    scope: Scope,
+    encoding: Encoding,
+    collection: u64,
+    feed: u64,
+    /// What the stream has shown so far of the content it began with; `None` once that is whole, or when it began at an RV.
+    initial: Option<PartialList>,
+    failed: bool,
+}
+
+impl WatchFeed {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        caller: &ServiceAccount,
+        info: &RequestInfo,
+        response: &response::Parts,
+        now: SystemTime,
+    ) -> Option<Self> {
+        if response.status != StatusCode::OK || info.verb != Verb::Watch {
+            return None;
+        }
+        let Some(Granted::Scope(scope)) = granted(info) else {
+            return None;
+        };
+        let mut state = shared.lock();
+        state.grant(caller, Granted::Scope(scope.clone()), unix_seconds(now));
+        Self::attach(shared, &mut state, scope, info, &response.headers)
+    }
+
+    fn attach(
+        shared: &Arc<Shared>,
+        state: &mut State,
+        scope: Scope,
+        info: &RequestInfo,
+        headers: &HeaderMap,
+    ) -> Option<Self> {
+        let encoding = encoding(headers)?;
+        if state.keeping(&GroupResource::of(&scope.resource)) == Keeping::Never {
+            return None;
+        }
+        let (initial, from) = match start(info)? {
+            Start::After(resource_version) => (None, resource_version),
+            Start::Everything => (Some(PartialList::default()), u64::MAX),
+            Start::Now => (None, u64::MAX),
+        };
+        let (collection, feed) = state.attach(&scope, encoding, from)?;
+        Some(Self {
+            shared: shared.clone(),
+            scope,
+            encoding,
+            collection,
+            feed,
+            initial,
+            failed: false,
+        })
+    }
+
+    /// One event, in the order of the stream.
+    pub fn event(&mut self, event: &WatchEvent) {
+        if self.failed {
+            return;
+        }
+        let now = unix_seconds(SystemTime::now());
+        let shared = self.shared.clone();
+        let mut state = shared.lock();
+        let learnt = match event.kind {
+            EventType::Error => Ok(()),
+            EventType::Bookmark => self.bookmark(&mut state, event, now),
+            EventType::Added | EventType::Modified | EventType::Deleted => {
+                self.object(&mut state, event, now)
+            }
+        };
+        if learnt.is_err() {
+            // The collection stays as true as it was, at its RV; this stream just cannot move it any more.
+            self.failed = true;
+            state.detach(self.collection, self.feed);
+        }
+        drop(state);
+        if let Err(reason) = learnt {
+            shared.not_learnt(reason);
+        }
+        shared.wake_if_urgent();
+    }
+
+    /// The stream goes on at this RV after a resume: nothing between was missed.
+    pub fn resumed(&mut self, resource_version: u64) {
+        self.initial = None;
+        let mut state = self.shared.lock();
+        if let Some(collection) = state.collections.get_mut(self.collection) {
+            collection.resumed(self.feed, resource_version);
+        }
+    }
+
+    fn bookmark(
+        &mut self,
+        state: &mut State,
+        event: &WatchEvent,
+        now: u64,
+    ) -> Result<(), NotLearnt> {
+        self.check_kind(event)?;
+        let resource_version = event.meta.resource_version;
+        if event.meta.initial_events_end
+            && let Some(mut list) = self.initial.take()
+        {
+            list.resource_version = resource_version;
+            list.kind = state.facts.word(&event.meta.kind);
+            list.list_kind = state.facts.word(&format!("{}List", event.meta.kind));
+            state.commit_list(&self.scope, self.encoding, list, now);
+            if let Some(collection) = state.collections.get_mut(self.collection) {
+                collection.resumed(self.feed, resource_version);
+            }
+            return Ok(());
+        }
+        let event = Event {
+            resource_version,
+            what: What::Bookmark,
+        };
+        state.observe(self.collection, self.feed, event, now);
+        Ok(())
+    }
+
+    fn object(&mut self, state: &mut State, event: &WatchEvent, now: u64) -> Result<(), NotLearnt> {
+        self.check_kind(event)?;
+        let meta = &event.meta;
+        let resource_version = meta.resource_version;
+        let id = ObjectId::new(&meta.namespace, &meta.name).ok_or(NotLearnt::Malformed)?;
+        if !id.is_in(self.scope.namespace.as_deref()) || resource_version == 0 {
+            return Err(NotLearnt::Malformed);
+        }
+        if event.kind == EventType::Deleted {
+            self.deleted(state, event, id, now);
+            return Ok(());
+        }
+        let (bytes, bare) = bare_object(self.encoding, &event.object)?;
+        let object = Object {
+            id: &id,
+            encoding: self.encoding,
+            uid: &meta.uid,
+            resource_version,
+            kind: &meta.kind,
+            bare,
+            bytes: &bytes,
+        };
+        state.learn_object(&self.scope.resource, &object, now)?;
+        if let Some(list) = &mut self.initial {
+            list.members.insert(id, resource_version);
+            return match list.members.len() {
+                ..=MAX_LIST_OBJECTS => Ok(()),
+                _ => Err(NotLearnt::Full),
+            };
+        }
+        let event = Event {
+            resource_version,
+            what: What::Put(id),
+        };
+        state.observe(self.collection, self.feed, event, now);
+        Ok(())
+    }
+
+    /// On an unfiltered stream the object is gone. On a filtered one it may only have left the selection.
+    fn deleted(&mut self, state: &mut State, event: &WatchEvent, id: ObjectId, now: u64) {
+        let resource_version = event.meta.resource_version;
+        if let Some(list) = &mut self.initial {
+            list.members.remove(&id);
+        }
+        let observed = Event {
+            resource_version,
+            // Its own allocation: a slice of the frame would keep the whole of what was read with it.
+            what: What::Deleted(
+                id.clone(),
+                Some(bytes::Bytes::copy_from_slice(&event.object)),
+            ),
+        };
+        state.observe(self.collection, self.feed, observed, now);
+        if is_unfiltered(&self.scope) {
+            state.object_gone(
+                &GroupResource::of(&self.scope.resource),
+                &id,
+                resource_version,
+            );
+        }
+    }
+
+    /// A Table, or metadata alone, says another version.
+    fn check_kind(&self, event: &WatchEvent) -> Result<(), NotLearnt> {
+        match event.meta.api_version == api_version(&self.scope.resource)
+            && !event.meta.kind.is_empty()
+        {
+            true => Ok(()),
+            false => Err(NotLearnt::OtherRepresentation),
+        }
+    }
+}
+
+impl Drop for WatchFeed {
+    fn drop(&mut self) {
+        self.shared.lock().detach(self.collection, self.feed);
+    }
+}
+
+/// What a watch begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The events after this RV.
+    After(u64),
+    /// All there is, then a bookmark, then the events after it.
+    Everything,
+    /// Whatever comes next: only `sendInitialEvents=false` without an RV.
+    Now,
+}
+
+/// `None`: an RV that is none.
+pub(super) fn start(info: &RequestInfo) -> Option<Start> {
+    let options = &info.options;
+    let after = match options.resource_version.as_str() {
+        "" | "0" => None,
+        number => Some(number.parse().ok().filter(|after| *after != u64::MAX)?),
+    };
+    Some(match (options.send_initial_events, after) {
+        (Some(true), _) | (None, None) => Start::Everything,
+        (_, Some(after)) => Start::After(after),
+        (Some(false), None) => Start::Now,
+    })
+}
