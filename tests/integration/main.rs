@@ -4,3 +4,4 @@ mod control_plane;
 mod demo;
 mod identity;
 mod tls;
+mod redirect;
