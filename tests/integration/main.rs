@@ -2,6 +2,7 @@
 
 mod control_plane;
 mod demo;
+mod fuzz_seeds;
 mod identity;
 mod tls;
 mod redirect;

@@ -1,0 +1,107 @@
+//! Lists and watch streams: however the bytes are cut, the same comes out; what is written reads back as it was.
+
+use bytes::Bytes;
+use holdfast::cache::wire::{
+    ListHead, ListItem, ListSplitter, WatchEvent, WatchSplitter, WireError, envelope, list_body,
+    open_envelope, read_meta, watch_event, with_type_meta, without_type_meta,
+};
+use holdfast::request_info::accept::Encoding;
+
+pub fn watch_json(data: &[u8]) {
+    watch(Encoding::Json, data);
+}
+
+pub fn watch_protobuf(data: &[u8]) {
+    watch(Encoding::Protobuf, data);
+}
+
+pub fn list_json(data: &[u8]) {
+    let Some((_, items)) = list(Encoding::Json, data) else {
+        return;
+    };
+    for item in items {
+        let whole = with_type_meta(&item.bytes, "v1", "Kind");
+        let meta = read_meta(Encoding::Json, &whole).expect("TypeMeta does not spoil an object");
+        assert_eq!(meta.name, item.meta.name);
+        if whole != item.bytes {
+            assert_eq!(without_type_meta(&whole), item.bytes);
+        }
+    }
+}
+
+pub fn list_protobuf(data: &[u8]) {
+    let Some((_, items)) = list(Encoding::Protobuf, data) else {
+        return;
+    };
+    for item in items {
+        let whole = envelope("v1", "Kind", &item.bytes);
+        let opened = open_envelope(&whole).expect("an envelope of our own");
+        assert_eq!(opened.raw, item.bytes);
+        let meta = read_meta(Encoding::Protobuf, &whole).expect("it was read without envelope");
+        assert_eq!(meta.uid, item.meta.uid);
+    }
+}
+
+/// How many bytes to a piece: the last byte decides, so that an input and its cut are found together.
+fn piece_len(data: &[u8]) -> usize {
+    usize::from(data.last().copied().unwrap_or(0) % 16) + 1
+}
+
+fn watch(encoding: Encoding, data: &[u8]) {
+    let whole = split_watch(encoding, data, data.len().max(1));
+    assert_eq!(whole, split_watch(encoding, data, piece_len(data)));
+    for event in &whole.0 {
+        let again = watch_event(encoding, event.kind, &event.object);
+        let (events, error) = split_watch(encoding, &again, again.len());
+        assert_eq!((events.len(), error), (1, None));
+        assert_eq!(events[0].object, event.object);
+        assert_eq!(events[0].meta, event.meta);
+    }
+}
+
+fn split_watch(
+    encoding: Encoding,
+    data: &[u8],
+    piece: usize,
+) -> (Vec<WatchEvent>, Option<WireError>) {
+    let mut splitter = WatchSplitter::new(encoding);
+    let mut events = Vec::new();
+    for piece in data.chunks(piece) {
+        splitter.feed(Bytes::copy_from_slice(piece));
+        loop {
+            match splitter.next() {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => break,
+                Err(error) => return (events, Some(error)),
+            }
+        }
+    }
+    (events, None)
+}
+
+fn list(encoding: Encoding, data: &[u8]) -> Option<(ListHead, Vec<ListItem>)> {
+    let whole = split_list(encoding, data, data.len().max(1));
+    assert_eq!(whole, split_list(encoding, data, piece_len(data)));
+    let (head, items) = whole.ok()?;
+    let bytes: Vec<Bytes> = items.iter().map(|item| item.bytes.clone()).collect();
+    let body = list_body(encoding, &head, bytes.clone().iter().map(Bytes::len), bytes);
+    let length = body.content_length();
+    let written = body.collect::<Vec<_>>().concat();
+    assert_eq!(written.len() as u64, length);
+    let read = split_list(encoding, &written, written.len());
+    assert_eq!(read, Ok((head.clone(), items.clone())));
+    Some((head, items))
+}
+
+fn split_list(
+    encoding: Encoding,
+    data: &[u8],
+    piece: usize,
+) -> Result<(ListHead, Vec<ListItem>), WireError> {
+    let mut splitter = ListSplitter::new(encoding);
+    let mut items = Vec::new();
+    for piece in data.chunks(piece) {
+        splitter.feed(piece, &mut |item| items.push(item))?;
+    }
+    Ok((splitter.finish()?, items))
+}
