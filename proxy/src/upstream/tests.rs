@@ -1,6 +1,7 @@
 //! The module against a far end that fails on demand.
 
 mod far_end;
+mod upgrades;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
