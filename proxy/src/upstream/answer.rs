@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::headers::strip_hop_by_hop;
 use super::health::Event;
-use super::pool::Slot;
+use super::lease::Slot;
 use super::server::Server;
 use crate::body::{Body, BoxError};
 

@@ -27,7 +27,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Sent bytes that nobody acknowledged for so long end the connection: going down does that earlier, this is the net below.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections to one server, all lanes together: far above what a node's pods need, far below the limit on open files.
-const MAX_CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: usize = 512;
 
 pub(super) struct Dialled {
     pub(super) stream: TlsStream<Line>,
@@ -75,9 +75,7 @@ impl Dialer {
         }
         let host = server.address.host.clone();
         let name = ServerName::try_from(host.clone()).map_err(|_| DialError::Name(host))?;
-        let stream = timeout(CONNECT_TIMEOUT, self.connect(server))
-            .await
-            .map_err(|_| DialError::TimedOut(CONNECT_TIMEOUT))??;
+        let stream = self.connect(server).await?;
         let line = Line::new(stream, Arc::clone(server), cut);
         let connector = TlsConnector::from(self.tls.config(alpn));
         let stream = timeout(HANDSHAKE_TIMEOUT, connector.connect(name, line))
@@ -98,11 +96,14 @@ impl Dialer {
             step: "resolve its name",
             source: io::ErrorKind::NotFound.into(),
         };
+        // Each address its share, so that a silent one leaves time for the next.
+        let share = CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         for address in addresses {
-            match self.connect_to(address).await {
-                Ok(stream) => return Ok(stream),
+            match timeout(share, self.connect_to(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
                 // One refusal proves nothing about the other addresses of the name; the last word counts.
-                Err(error) => last = error,
+                Ok(Err(error)) => last = error,
+                Err(_) => last = DialError::TimedOut(CONNECT_TIMEOUT),
             }
         }
         Err(last)

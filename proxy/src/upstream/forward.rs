@@ -129,8 +129,11 @@ impl Forward<'_> {
         if epoch.is_cancelled() {
             return Failure::NoAnswer;
         }
+        if never_processed(error) {
+            return Failure::NotSent;
+        }
         // A client that broke off its own upload says nothing about the server.
-        if !error.is_user() && !never_processed(error) {
+        if !error.is_user() {
             let why = match error.source() {
                 Some(source) => format!("{error}: {source}"),
                 None => error.to_string(),

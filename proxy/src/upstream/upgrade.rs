@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, UPGRADE};
 use http::{Request, Response, StatusCode};
@@ -17,8 +17,10 @@ use tokio_util::task::TaskTracker;
 use super::answer;
 use super::credential::Alpn;
 use super::dial::{Dialer, Dialled};
+use super::forward::patience;
 use super::headers::Outgoing;
-use super::pool::Slot;
+use super::health::Event;
+use super::lease::Slot;
 use super::server::{Server, authority};
 use crate::body::{self, Body, BoxError};
 use crate::policy::Failure;
@@ -27,6 +29,7 @@ use crate::policy::Failure;
 pub(super) struct Upgrades<'a> {
     pub(super) dialer: &'a Dialer,
     pub(super) tasks: &'a TaskTracker,
+    pub(super) answer_timeout: Duration,
 }
 
 impl Upgrades<'_> {
@@ -61,9 +64,11 @@ impl Upgrades<'_> {
         let response = tokio::select! {
             response = self.send(dialled, request) => response,
             () = epoch.cancelled() => return Err(Failure::NoAnswer),
+            // Never over for an upgrade: it only asks for probes, so that going down is seen.
+            () = patience(&server, self.answer_timeout, false) => return Err(Failure::NoAnswer),
         };
         let response = response.map_err(|error| {
-            server.note_error(super::health::Event::Suspicious, error.to_string());
+            server.note_error(Event::Suspicious, error.to_string());
             Failure::Broken
         })?;
         Ok(self.answer(response, client, &server, epoch))
