@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     match cli::Cli::parse().execute() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("holdfast: {error:#}");
+            cli::complain(&error);
             cli::exit_code(&error)
         }
     }

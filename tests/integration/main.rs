@@ -2,7 +2,8 @@
 
 mod control_plane;
 mod demo;
+mod deploy;
 mod fuzz_seeds;
 mod identity;
-mod tls;
 mod redirect;
+mod tls;

@@ -64,6 +64,14 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if misconfigured { MISCONFIGURED } else { 1 })
 }
 
+/// To stderr. Mistakes of a file are lines of their own that begin with `file:line:column`, as editors take them.
+pub(crate) fn complain(error: &anyhow::Error) {
+    match error.downcast_ref() {
+        Some(ConfigError::Invalid { .. }) => eprintln!("{error}"),
+        _ => eprintln!("holdfast: {error:#}"),
+    }
+}
+
 /// To stdout. A reader that has seen enough (`| head`) is no error.
 fn print(text: &[u8]) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text) {

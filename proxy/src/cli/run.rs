@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use holdfast::config::values;
 use holdfast::runtime::telemetry;
 use holdfast::{app, config};
 
@@ -11,24 +12,24 @@ use holdfast::{app, config};
 const MAX_WORKERS: usize = 2;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(super) struct Args {
     /// The configuration file (see `holdfast config print-defaults`)
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
     /// Instead of log.filter, e.g. info,holdfast::upstream=debug
-    #[arg(long, value_name = "DIRECTIVES")]
+    #[arg(long, value_name = "DIRECTIVES", value_parser = values::log_filter)]
     log_filter: Option<String>,
     /// Instead of listen; may be given several times
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = values::listen_address)]
     listen: Vec<SocketAddr>,
     /// Instead of admin.listen
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = values::socket_address)]
     admin: Option<SocketAddr>,
 }
 
 impl Args {
     /// Serves until SIGTERM or SIGINT. Every mistake in the configuration is found before anything is attached.
-    pub(crate) fn execute(self) -> anyhow::Result<()> {
+    pub(super) fn execute(self) -> anyhow::Result<()> {
         let mut config = config::load(&self.config)?;
         if let Some(filter) = self.log_filter {
             config.log.filter = filter;
