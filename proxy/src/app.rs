@@ -212,7 +212,7 @@ fn announce(config: &Config, running: &Running) {
         false => join(&config.listen),
     };
     println!(
-        "holdfast serves: {redirect}; listening on {listen}; admin on {}",
+        "holdfast is serving: {redirect}; listening on {listen}; admin on {}",
         config.admin.listen
     );
 }
