@@ -212,7 +212,7 @@ fn its_own_dials_never_come_back_to_it_and_another_host_network_pod_is_told_apar
     let node = &scene.node;
     road(node)?;
     let own = host_network_pod(node, "0a0a0a0a-0000-4000-8000-000000000001")?;
-    let daemon = Daemon::start_in(node, Some(&own))?;
+    let daemon = Daemon::start_in(node, &own)?;
     let dials = &daemon.status()["dials"];
     ensure!(
         dials["tagged"] == "direct" && dials["untagged"] == "direct",
@@ -335,6 +335,19 @@ fn nothing_is_left_attached_when_it_ends() -> Result<()> {
         Ok(())
     })?;
     went_direct(&dial(&pod, &[])?)
+}
+
+#[test]
+fn the_programs_tell_what_they_do_when_asked() -> Result<()> {
+    let scene = Scene::new()?;
+    let pod = scene.lonely_pod()?;
+    let mut daemon = Daemon::start_debugging(&scene.node)?;
+    was_redirected(&dial(&pod, &[])?, &pod)?;
+    eventually("the programs' line", SOON, || {
+        let log = daemon.process().stderr();
+        ensure!(log.contains(&format!("redirect {VIP}:443")), "{log}");
+        Ok(())
+    })
 }
 
 fn own_address(pod: &Pod<'_>) -> Result<String> {

@@ -6,13 +6,15 @@
 mod elf;
 mod toolchain;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
 use toolchain::{BuildInfo, Toolchain};
+
+use crate::shell;
 
 const OBJECT: &str = "holdfast.bpf.o";
 const TARGET: &str = "bpfel-unknown-none";
@@ -25,19 +27,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let root = workspace_root()?;
+    let root = shell::root();
     let prebuilt = root.join("proxy-ebpf/prebuilt");
     if args.check {
         check(&root, &prebuilt)
     } else {
         write(&root, &prebuilt)
     }
-}
-
-fn workspace_root() -> anyhow::Result<PathBuf> {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = xtask.parent().context("xtask has no parent folder")?;
-    Ok(root.to_path_buf())
 }
 
 fn write(root: &Path, prebuilt: &Path) -> anyhow::Result<()> {
@@ -103,7 +99,7 @@ fn same_shape(root: &Path, path: &Path, committed: &[u8], rebuilt: &[u8]) -> any
     );
     let other = root.join("proxy-ebpf/target").join(OBJECT);
     std::fs::write(&other, rebuilt)?;
-    let (before, after) = (load(root, path)?, load(root, &other)?);
+    let (before, after) = (load(path)?, load(&other)?);
     ensure!(
         before == after,
         "programs or maps differ:\n{before}\ncommitted\n{after}\nrebuilt"
@@ -113,9 +109,8 @@ fn same_shape(root: &Path, path: &Path, committed: &[u8], rebuilt: &[u8]) -> any
 }
 
 /// Loads an object into the kernel, as Holdfast would, and lists its programs and maps.
-fn load(root: &Path, object: &Path) -> anyhow::Result<String> {
-    let output = Command::new(toolchain::cargo())
-        .current_dir(root)
+fn load(object: &Path) -> anyhow::Result<String> {
+    let output = shell::cargo()
         .args(["run", "--quiet", "-p", "holdfast", "--example", "load-ebpf"])
         .arg("--")
         .arg(object)
@@ -166,7 +161,29 @@ fn build(root: &Path, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>> {
         .status()
         .with_context(|| format!("cannot run {}", toolchain.strip.display()))?;
     ensure!(status.success(), "llvm-strip failed");
-    Ok(std::fs::read(stripped)?)
+    let mut object = std::fs::read(stripped)?;
+    forget_hashes(&mut object);
+    Ok(object)
+}
+
+/// The name of a local function ends in a hash (`17h`, 16 digits, `E`) that depends on the absolute path of proxy-common,
+/// because Cargo names a crate outside the workspace's folder by that. Nothing reads it: zeros instead.
+fn forget_hashes(object: &mut [u8]) {
+    const DIGITS: usize = 16;
+    for start in 0..object.len().saturating_sub(DIGITS + 3) {
+        let Some((b"17h", rest)) = object
+            .get_mut(start..)
+            .and_then(|rest| rest.split_at_mut_checked(3))
+            .map(|(mark, rest)| (&*mark, rest))
+        else {
+            continue;
+        };
+        if let Some((digits, [b'E', 0, ..])) = rest.split_at_mut_checked(DIGITS)
+            && digits.iter().all(u8::is_ascii_hexdigit)
+        {
+            digits.fill(b'0');
+        }
+    }
 }
 
 /// No path of this machine reaches the object, so that every folder gives the same bytes.
@@ -198,4 +215,19 @@ fn sha256(bytes: &[u8]) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::forget_hashes;
+
+    #[test]
+    fn a_hash_in_a_function_s_name_is_forgotten_and_nothing_else() {
+        let mut object = *b"x\0_ZN4miss17h6f7df047da899820E\0connect4:17hshort:17h6f7df047da89982";
+        forget_hashes(&mut object);
+        assert_eq!(
+            &object,
+            b"x\0_ZN4miss17h0000000000000000E\0connect4:17hshort:17h6f7df047da89982"
+        );
+    }
 }

@@ -11,7 +11,8 @@ use super::programs;
 pub fn describe(object: &[u8]) -> Result<String, InterceptError> {
     let ebpf = Ebpf::load(object).map_err(|error| InterceptError::Load(error.to_string()))?;
     let mut lines: Vec<String> = Vec::new();
-    for (name, map) in ebpf.maps() {
+    // The compiler's constants are maps too, and another compiler's are others.
+    for (name, map) in ebpf.maps().filter(|(name, _)| !name.starts_with(".rodata")) {
         // `Debug` of a map starts with its type; what follows are file descriptors.
         let kind = format!("{map:?}");
         let kind = kind.split('(').next().unwrap_or_default();

@@ -15,6 +15,7 @@ use holdfast_common::{
     COUNTER_MISSES, COUNTER_REDIRECTS, Control, Destination4, Destination6, TAG_DIAL, TAG_LISTENER,
 };
 use nix::time::{ClockId, clock_gettime};
+use tracing_log::log;
 
 use super::InterceptError;
 
@@ -61,7 +62,22 @@ pub(super) struct Loaded {
     pub(super) log: Option<Log>,
 }
 
-pub(super) type Log = EbpfLogger<tracing_log::LogTracer>;
+pub(super) type Log = EbpfLogger<IntoTracing>;
+
+/// The programs' own lines, told as this module's: `log.filter` names it as it names any other.
+pub(super) struct IntoTracing;
+
+impl log::Log for IntoTracing {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        tracing::debug!(target: "holdfast::intercept", "{}", record.args());
+    }
+
+    fn flush(&self) {}
+}
 
 /// The socket storage that marks Holdfast's own sockets.
 pub(super) struct Tags(SkStorage<MapData, u32>);
@@ -98,10 +114,7 @@ pub(super) fn load(
 
     // Before the programs are loaded: the logger reads no earlier records.
     let log = if debug {
-        Some(
-            EbpfLogger::init_with_logger(&mut ebpf, tracing_log::LogTracer::new())
-                .map_err(load_error)?,
-        )
+        Some(EbpfLogger::init_with_logger(&mut ebpf, IntoTracing).map_err(load_error)?)
     } else {
         None
     };

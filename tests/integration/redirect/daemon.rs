@@ -29,11 +29,21 @@ pub(super) struct Daemon(Process);
 impl Daemon {
     /// Starts it in the node's namespace, outside kubepods, and waits until it is attached.
     pub(super) fn start(node: &Node) -> Result<Self> {
-        Self::start_in(node, None)
+        Self::spawn(node, &mut Self::command(node, None)?)
+    }
+
+    /// With the programs' own log.
+    pub(super) fn start_debugging(node: &Node) -> Result<Self> {
+        let mut command = Self::command(node, None)?;
+        Self::spawn(node, command.env("HOLDFAST_REDIRECT_DEBUG", "1"))
     }
 
     /// As a hostNetwork pod runs: in this cgroup.
-    pub(super) fn start_in(node: &Node, cgroup: Option<&Path>) -> Result<Self> {
+    pub(super) fn start_in(node: &Node, cgroup: &Path) -> Result<Self> {
+        Self::spawn(node, &mut Self::command(node, Some(cgroup))?)
+    }
+
+    fn command(node: &Node, cgroup: Option<&Path>) -> Result<Command> {
         let own = std::env::current_exe()?;
         let test = ["redirect::daemon", "--ignored", "--exact", "--nocapture"];
         let mut command: Command = match cgroup {
@@ -47,7 +57,11 @@ impl Daemon {
             }
         };
         command.env("HOLDFAST_REDIRECT", node.kubepods());
-        let process = Process::spawn("redirect", node.folder(), &mut command)?;
+        Ok(command)
+    }
+
+    fn spawn(node: &Node, command: &mut Command) -> Result<Self> {
+        let process = Process::spawn("redirect", node.folder(), command)?;
         let mut daemon = Self(process);
         daemon.until("attached", |status| {
             status["attachedTo"].as_array()?.first().map(drop)
@@ -101,7 +115,14 @@ async fn serve(kubepods: PathBuf) -> Result<()> {
             tokio::spawn(accept(listener));
         }
     });
-    let intercept = Intercept::start(&config, send, false).await?;
+    let debug = std::env::var_os("HOLDFAST_REDIRECT_DEBUG").is_some();
+    if debug {
+        holdfast::runtime::telemetry::init(&holdfast::config::Log {
+            filter: "holdfast::intercept=debug".to_owned(),
+            format: holdfast::config::LogFormat::Text,
+        })?;
+    }
+    let intercept = Intercept::start(&config, send, debug).await?;
     let dials = own_dials(&intercept).await;
     let mut told = Value::Null;
     let tell = async {

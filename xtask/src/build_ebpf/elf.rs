@@ -12,7 +12,7 @@ const E_SHSTRNDX: usize = 0x3e;
 const SH_OFFSET: usize = 0x18;
 const SH_SIZE: usize = 0x20;
 
-/// Without those of relocations and of the linker's own tables, which come and go with the toolchain.
+/// Without those that come and go with the toolchain: relocations, the linker's own tables, outlined code and constants.
 pub(super) fn sections(elf: &[u8]) -> anyhow::Result<BTreeSet<String>> {
     ensure!(
         elf.starts_with(b"\x7fELF\x02\x01"),
@@ -34,7 +34,11 @@ pub(super) fn sections(elf: &[u8]) -> anyhow::Result<BTreeSet<String>> {
         let name = names.get(start..).context(SHORT)?;
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
         let name = String::from_utf8_lossy(name).into_owned();
-        let volatile = name.starts_with(".rel") || name.ends_with("tab") || name.contains("llvm");
+        let volatile = [".rel", ".rodata", ".text"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+            || name.ends_with("tab")
+            || name.contains("llvm");
         if !volatile {
             found.insert(name);
         }

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::{packages, shell};
+
 const BPF_LINKER_VERSION: &str = "0.13.0";
 
 /// Debian's rustc with a core for the target, and its LLVM. rustc 1.96 stands on LLVM 22.
@@ -72,7 +74,7 @@ impl Toolchain {
     pub(super) fn command(&self) -> anyhow::Result<Command> {
         let mut command = match self.kind {
             Kind::Debian => {
-                let mut command = Command::new(cargo());
+                let mut command = shell::cargo();
                 command.env("RUSTC", DEBIAN_RUSTC);
                 // aya-ebpf uses an unstable feature. Its own name and not `1`: `1` makes its build script ask for
                 // build-std, and Debian has no rust-src.
@@ -93,10 +95,6 @@ impl Toolchain {
         command.env("PATH", path);
         Ok(command)
     }
-}
-
-pub(super) fn cargo() -> PathBuf {
-    std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
 }
 
 pub(super) fn cargo_home() -> anyhow::Result<PathBuf> {
@@ -185,22 +183,16 @@ fn install_debian() -> anyhow::Result<Kind> {
         "no rustc for bpfel-unknown-none: either `apt-get install {packages}` (Debian 12 and later), or \
          `rustup toolchain install nightly --component rust-src` with an LLVM as new as that rustc's"
     );
-    if !Path::new("/usr/bin/apt-get").exists() {
+    if !shell::has("apt-get") {
         bail!(remedy);
     }
-    println!("installing {packages}");
-    let mut command = Command::new("apt-get");
-    command
-        .args(["install", "--yes", "--no-install-recommends"])
-        .args(DEBIAN_PACKAGES)
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    let installed = command.status().is_ok_and(|status| status.success());
-    ensure!(installed && Kind::Debian.is_here(), remedy);
+    packages::install(&DEBIAN_PACKAGES).context(remedy.clone())?;
+    ensure!(Kind::Debian.is_here(), remedy);
     Ok(Kind::Debian)
 }
 
 fn install_bpf_linker(kind: Kind) -> anyhow::Result<String> {
-    let mut command = Command::new(cargo());
+    let mut command = shell::cargo();
     command.args(["install", "bpf-linker", "--locked", "--force"]);
     command.args(["--version", BPF_LINKER_VERSION]);
     if kind == Kind::Debian {
@@ -208,13 +200,11 @@ fn install_bpf_linker(kind: Kind) -> anyhow::Result<String> {
         command.args(["--no-default-features", "--features", "llvm-22"]);
         command.env("LLVM_PREFIX", DEBIAN_LLVM);
     }
-    println!("installing bpf-linker {BPF_LINKER_VERSION} (about a minute)");
-    let status = command.status().context("cannot run cargo install")?;
-    ensure!(
-        status.success(),
+    let what = format!("installing bpf-linker {BPF_LINKER_VERSION} (about a minute)");
+    shell::step(&what, &mut command).context(
         "bpf-linker did not install: it needs the development files of an LLVM that is not older than rustc's; \
-         name its folder with LLVM_PREFIX"
-    );
+         name its folder with LLVM_PREFIX",
+    )?;
     bpf_linker_version().context("bpf-linker was installed, but does not run")
 }
 
