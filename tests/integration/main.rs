@@ -1,5 +1,6 @@
 //! The one integration binary: real programs in namespaces of their own. Needs root and what `cargo xtask test` builds.
 
+mod agent;
 mod control_plane;
 mod demo;
 mod deploy;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +14,7 @@ use crate::audit::AuditLog;
 use crate::curl::{Curl, Reply};
 use crate::node::CONTROL_PLANE;
 use crate::pki::Pki;
+use crate::process::bounded;
 use crate::{Node, Process, eventually};
 
 /// Starting takes 3 s on a quiet machine of two cores; tests run side by side.
@@ -178,6 +180,23 @@ impl<'a> ApiServer<'a> {
             );
         }
         reply.json()
+    }
+
+    /// The administrator's kubectl, on the control plane's side.
+    pub fn kubectl(&self, args: &[&str]) -> Result<Command> {
+        let mut command = self
+            .node
+            .control_plane_command("timeout", bounded(&asset("kubectl")?, args));
+        command.arg(format!("--server={}", self.url()));
+        for (flag, file) in [
+            ("certificate-authority", "ca.crt"),
+            ("client-certificate", "admin.crt"),
+            ("client-key", "admin.key"),
+        ] {
+            command.arg(format!("--{flag}={}", self.pki.path(file).display()));
+        }
+        command.env("HOME", &self.folder).env_remove("KUBECONFIG");
+        Ok(command)
     }
 
     /// Creates an object at a collection's path; one that is there already is fine.

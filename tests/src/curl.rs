@@ -9,6 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+/// Seconds after which an exchange ends that is not told another limit: no test waits for ever.
+const GIVE_UP_AFTER: &str = "30";
+
 /// A request; run it with [`Curl::run`] through the command maker of a pod or a node.
 pub struct Curl {
     args: Vec<String>,
@@ -45,6 +48,8 @@ impl Curl {
             "--show-error",
             "--no-buffer",
             "--globoff",
+            "--max-time",
+            GIVE_UP_AFTER,
             "--cacert",
         ]
         .map(str::to_owned)

@@ -15,7 +15,7 @@ use crate::assets;
 use crate::curl::{Curl, Reply};
 use crate::node::VIP;
 use crate::pki::SERVER_NAMES;
-use crate::process::output;
+use crate::process::{bounded, output};
 use crate::{ApiServer, Node, Process, eventually};
 
 /// Where the admin endpoints are.
@@ -195,7 +195,8 @@ impl<'a> Holdfast<'a> {
 
     /// Another command of the binary, on the node.
     pub fn command(&self, args: &[&str]) -> Result<Output> {
-        Ok(self.node.command(assets::holdfast()?, args).output()?)
+        let words = bounded(&assets::holdfast()?, args);
+        Ok(self.node.command("timeout", words).output()?)
     }
 
     /// Leaves it running when this value is dropped.

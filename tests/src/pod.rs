@@ -12,6 +12,7 @@ use crate::apiserver::Admitted;
 use crate::assets::{asset, python, source};
 use crate::curl::{Curl, Reply};
 use crate::node::{VIP, enter, ip};
+use crate::process::bounded;
 use crate::{Node, Process};
 
 /// What a container image and a kubelet prepare, then the program. Everything is mounted in a namespace of its own:
@@ -186,7 +187,7 @@ impl<'a> Pod<'a> {
 
     /// kubectl with nothing but what is mounted.
     pub fn kubectl(&self, args: &[&str]) -> Result<Command> {
-        Ok(self.command(asset("kubectl")?, args))
+        Ok(self.command("timeout", bounded(&asset("kubectl")?, args)))
     }
 
     /// A request to the VIP with the pod's own token and `ca.crt`.

@@ -1,6 +1,7 @@
 //! A started program, its output in files: what it wrote can be read again and again, and it lives on when a demo that
 //! keeps its cluster ends.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -171,4 +172,13 @@ pub fn output(command: &mut Command) -> Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The words of coreutils' `timeout` for a program that runs to its end: no test waits for ever.
+pub(crate) fn bounded(program: &Path, args: &[&str]) -> Vec<OsString> {
+    let words = args.iter().map(|arg| OsString::from(*arg));
+    [OsString::from("60"), program.as_os_str().to_owned()]
+        .into_iter()
+        .chain(words)
+        .collect()
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::shell::{has, run, say};
+use crate::shell::{has, root, run, say};
 
 /// A program and the Debian package that brings it.
 const NEEDED: &[(&str, &str)] = &[
@@ -14,9 +14,10 @@ const NEEDED: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("curl", "curl"),
     ("python3", "python3"),
-    ("node", "nodejs"),
-    ("npm", "npm"),
 ];
+
+/// Needed as soon as there is a client program in tests/node.
+const FOR_NODE: &[(&str, &str)] = &[("node", "nodejs"), ("npm", "npm")];
 
 /// Makes sure of the system programs; root is asked for first, since nothing of the tests works without.
 pub(crate) fn ensure() -> Result<()> {
@@ -25,13 +26,18 @@ pub(crate) fn ensure() -> Result<()> {
             "network namespaces, cgroups and eBPF need root: run this as root (sudo -E env PATH=\"$PATH\" cargo xtask ...)"
         );
     }
-    if !has("go") && std::env::var_os("KUBEBUILDER_ASSETS").is_none() {
+    if !has("go") {
         bail!(
             "Go is missing: install Go 1.26 or later (the API server and the client programs of the tests are built with it)"
         );
     }
-    let mut missing: Vec<&str> = NEEDED
-        .iter()
+    let for_node = if root().join("tests/node/package.json").is_file() {
+        FOR_NODE
+    } else {
+        &[]
+    };
+    let needed = NEEDED.iter().chain(for_node);
+    let mut missing: Vec<&str> = needed
         .filter(|(program, _)| !has(program))
         .map(|(_, package)| *package)
         .collect();

@@ -39,7 +39,14 @@ fn select(tests: &mut Command, args: &Args) {
     tests.arg("test");
     match &args.filter {
         Some(filter) => tests.args(["-p", "holdfast-tests", "--test", "integration", filter]),
-        None => tests.args(["--workspace", "--no-fail-fast"]),
+        // Not the documentation's examples: there are none, and "0 tests" would be the run's last words.
+        None => tests.args([
+            "--workspace",
+            "--no-fail-fast",
+            "--lib",
+            "--bins",
+            "--tests",
+        ]),
     };
     if args.no_run {
         tests.arg("--no-run");

@@ -1,0 +1,313 @@
+//! The agent as its operator meets it: endpoints, signals, and what it says to a bad configuration.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use holdfast_tests::curl::Reply;
+use holdfast_tests::demo::Scene;
+use holdfast_tests::fixtures::{CONFIGMAPS, SHOP, WEB};
+use holdfast_tests::holdfast::{ADMIN, LISTEN, Settings};
+use holdfast_tests::{ApiServer, Holdfast, Node, Process, eventually, fixtures};
+
+/// A debug build on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+/// Kubernetes gives a pod 30 s; Holdfast promises a third.
+const DRAINED_WITHIN: Duration = Duration::from_secs(10);
+/// No line of the demo is run here, so no outage either.
+const NO_OUTAGE: Duration = Duration::ZERO;
+
+#[test]
+fn it_is_ready_offline_and_says_that_it_is_degraded() -> Result<()> {
+    let node = Node::new()?;
+    let mut scene = Scene::new(&node, NO_OUTAGE)?;
+    scene.online()?;
+    let pod = scene.reaching_pod(WEB)?;
+    scene.teach(&pod)?;
+    ensure!(scene.holdfast.admin("/livez")?.status == 200, "alive");
+    ensure!(scene.holdfast.admin("/readyz")?.status == 200, "ready");
+    let online = scene.holdfast.status()?;
+    scene.api.kill()?;
+    pod.run(pod.get(CONFIGMAPS))?.expect(200)?;
+    eventually("the status to tell of the outage", SOON, || {
+        ensure!(
+            scene.holdfast.status()? != online,
+            "it says what it said online"
+        );
+        Ok(())
+    })?;
+    ensure!(
+        scene.holdfast.admin("/readyz")?.status == 200,
+        "ready offline, for that is what it is for"
+    );
+    let metrics = scene.holdfast.admin("/metrics")?.expect(200)?;
+    for word in [
+        "holdfast_",
+        "origin=\"cache\"",
+        "origin=\"upstream\"",
+        "resource=\"configmaps\"",
+    ] {
+        ensure!(
+            metrics.text().contains(word),
+            "the metrics have no {word}:\n{}",
+            metrics.text()
+        );
+    }
+    ensure!(
+        !metrics.text().contains(&pod.admitted().token),
+        "a token in the metrics"
+    );
+    let config = scene.holdfast.path("config.yaml").display().to_string();
+    let status = scene.holdfast.command(&["status", "--config", &config])?;
+    ensure!(
+        status.status.success(),
+        "holdfast status: {}",
+        String::from_utf8_lossy(&status.stderr)
+    );
+    for word in ["down", "configmaps"] {
+        ensure!(
+            String::from_utf8_lossy(&status.stdout)
+                .to_lowercase()
+                .contains(word),
+            "no `{word}` in holdfast status:\n{}",
+            String::from_utf8_lossy(&status.stdout)
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn sigterm_drops_the_links_first_lets_answers_finish_and_exits_0() -> Result<()> {
+    let node = Node::new()?;
+    let mut scene = Scene::new(&node, NO_OUTAGE)?;
+    scene.online()?;
+    let pod = scene.reaching_pod(WEB)?;
+    let informer = pod.informer("held", &["-namespace", SHOP])?;
+    informer.wait_for("a synced informer", SOON, |lines| {
+        lines
+            .iter()
+            .any(|line| line["event"] == "synced")
+            .then_some(())
+    })?;
+    let (status, took) = scene.holdfast.terminate(DRAINED_WITHIN * 2)?;
+    ensure!(status.code() == Some(0), "it ended with {status}");
+    ensure!(took < DRAINED_WITHIN, "it took {took:?}");
+    let after = pod.run(pod.get(CONFIGMAPS))?;
+    ensure!(
+        after.exit == 7,
+        "the redirect outlived the agent: {after:?}"
+    );
+    scene.holdfast.start()?;
+    scene.wait_up()
+}
+
+#[test]
+fn a_bad_configuration_is_told_with_field_and_line_and_exits_2() -> Result<()> {
+    let node = Node::new()?;
+    let api = filled(&node)?;
+    let holdfast = Holdfast::install(&node, &api)?;
+    let path = holdfast.path("config.yaml");
+    let good = fs::read_to_string(&path)?;
+    let config = path.display().to_string();
+    let valid = holdfast.command(&["config", "validate", &config])?;
+    ensure!(
+        valid.status.success(),
+        "the demo's own config is refused: {}",
+        String::from_utf8_lossy(&valid.stderr)
+    );
+    for (broken, field) in [
+        (good.replace("caKeyFile:", "caKeyFlie:"), "caKeyFlie"),
+        (good.replace("mode: intermediate", "mode: none"), "mode"),
+        (
+            good.replace("resumeJitter: 1s", "resumeJitter: soon"),
+            "resumeJitter",
+        ),
+        (
+            good.replace("10.96.0.1:443", "kubernetes:443"),
+            "destinations",
+        ),
+    ] {
+        fs::write(&path, &broken)?;
+        let line = broken
+            .lines()
+            .position(|line| line.contains(field))
+            .context("the field is there")?
+            + 1;
+        let output = holdfast.command(&["run", "--config", &config])?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(
+            output.status.code() == Some(2),
+            "{field}: it ended with {}: {said}",
+            output.status
+        );
+        ensure!(
+            said.contains(field) && said.contains(&line.to_string()),
+            "{field}, line {line}: {said}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_destination_outside_the_ca_s_constraints_is_a_config_error() -> Result<()> {
+    let node = Node::new()?;
+    let api = filled(&node)?;
+    let holdfast = Holdfast::install_with(
+        &node,
+        &api,
+        &Settings::new(&api).with(
+            "intercept",
+            "destinations: [\"10.96.0.1:443\", \"203.0.113.7:443\"]",
+        ),
+    )?;
+    let config = holdfast.path("config.yaml").display().to_string();
+    let output = holdfast.command(&["run", "--config", &config])?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(
+        output.status.code() == Some(2) && said.contains("203.0.113.7"),
+        "{}: {said}",
+        output.status
+    );
+    Ok(())
+}
+
+#[test]
+fn an_occupied_port_is_named_and_nothing_is_left_attached() -> Result<()> {
+    let node = Node::new()?;
+    let api = filled(&node)?;
+    for (number, address) in [LISTEN, ADMIN].into_iter().enumerate() {
+        let holdfast = Holdfast::install(&node, &api)?;
+        let port = address.rsplit(':').next().unwrap_or_default();
+        let script = format!(
+            "import socket,time\ns=socket.socket()\ns.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)\ns.bind(('127.0.0.1',{port}))\ns.listen()\nprint('{{}}',flush=True)\ntime.sleep(600)"
+        );
+        let squatter = Process::spawn(
+            &format!("squatter-{number}"),
+            node.folder(),
+            &mut node.command("python3", ["-c", &script]),
+        )?;
+        squatter.wait_for("the port to be taken", SOON, |lines| {
+            (!lines.is_empty()).then_some(())
+        })?;
+        let config = holdfast.path("config.yaml").display().to_string();
+        let output = holdfast.command(&["run", "--config", &config])?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(
+            !output.status.success() && said.contains(address),
+            "{}: {said}",
+            output.status
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_kubeconfig_client_reads_through_the_explicit_listener() -> Result<()> {
+    let node = Node::new()?;
+    let mut scene = Scene::new(&node, NO_OUTAGE)?;
+    scene.online()?;
+    let token = scene.api.token(SHOP, WEB, None)?;
+    let ca = scene.api.pki().path("ca.crt");
+    let read = |path: &str| -> Result<Reply> {
+        let curl =
+            holdfast_tests::curl::Curl::get(&format!("https://{LISTEN}{path}"), &ca).token(&token);
+        curl.run(node.folder(), |program, args| node.command(program, args))
+    };
+    let online = read(CONFIGMAPS)?.expect(200)?;
+    ensure!(
+        online.header("holdfast-origin").is_none(),
+        "{:?}",
+        online.headers
+    );
+    scene.api.kill()?;
+    // A token bound to no pod counts as its service account.
+    let offline = read(CONFIGMAPS)?.expect(200)?;
+    ensure!(
+        offline.header("holdfast-origin") == Some("cache") && offline.header("age").is_some(),
+        "{:?}",
+        offline.headers
+    );
+    ensure!(
+        offline.json()?["items"] == online.json()?["items"],
+        "other objects than online"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_manifests_are_accepted_by_the_api_server_and_their_config_by_holdfast() -> Result<()> {
+    let node = Node::new()?;
+    let api = filled(&node)?;
+    let folder = holdfast_tests::assets::source("deploy");
+    let output = api
+        .kubectl(&[
+            "apply",
+            "--dry-run=server",
+            "-f",
+            &folder.display().to_string(),
+        ])?
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{said}");
+    ensure!(
+        String::from_utf8_lossy(&output.stdout).contains("daemonset"),
+        "no DaemonSet in {}",
+        folder.display()
+    );
+    let rendered = api
+        .kubectl(&[
+            "create",
+            "--dry-run=client",
+            "-o",
+            "json",
+            "-f",
+            &folder.display().to_string(),
+        ])?
+        .output()?;
+    let configs = configs_of(&String::from_utf8_lossy(&rendered.stdout))?;
+    ensure!(!configs.is_empty(), "no ConfigMap with a Holdfast config");
+    for config in configs {
+        let path = node.folder().join("deployed.yaml");
+        fs::write(&path, config)?;
+        let valid = std::process::Command::new(holdfast_tests::assets::holdfast()?)
+            .args(["config", "validate"])
+            .arg(&path)
+            .output()?;
+        ensure!(
+            valid.status.success(),
+            "{}",
+            String::from_utf8_lossy(&valid.stderr)
+        );
+    }
+    Ok(())
+}
+
+fn filled(node: &Node) -> Result<ApiServer<'_>> {
+    let api = ApiServer::start(node)?;
+    fixtures::apply(&api)?;
+    Ok(api)
+}
+
+/// Every text of a ConfigMap that is a Holdfast config, of kubectl's concatenated JSON documents.
+fn configs_of(documents: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for document in serde_json::Deserializer::from_str(documents).into_iter::<serde_json::Value>() {
+        let document = document?;
+        let listed = document["items"]
+            .as_array()
+            .cloned()
+            .unwrap_or_else(|| vec![document]);
+        let texts = listed
+            .iter()
+            .filter(|object| object["kind"] == "ConfigMap")
+            .filter_map(|object| object["data"].as_object());
+        found.extend(
+            texts
+                .flat_map(|data| data.values())
+                .filter_map(|text| text.as_str())
+                .filter(|text| text.contains("kind: Config"))
+                .map(str::to_owned),
+        );
+    }
+    Ok(found)
+}
