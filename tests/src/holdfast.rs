@@ -109,7 +109,7 @@ impl<'a> Holdfast<'a> {
                 return Ok(true);
             }
             let said = process.stdout() + &process.stderr();
-            if said.lines().any(|line| line.contains("serving")) {
+            if said.lines().any(|line| line.starts_with("holdfast serves")) {
                 Ok(false)
             } else {
                 bail!("it wrote:\n{}", process.tail())

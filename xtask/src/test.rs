@@ -31,6 +31,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut tests = cargo();
     tests.env("HOLDFAST_BIN", target().join("debug/holdfast"));
     tests.env("HOLDFAST_ASSETS", links);
+    // A failed test returns its error; the frames of the test runner below it tell nothing.
+    tests.env("RUST_LIB_BACKTRACE", "0");
     select(&mut tests, args);
     shell::run(&mut tests)
 }

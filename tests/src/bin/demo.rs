@@ -77,7 +77,7 @@ fn main() -> Result<ExitCode> {
             Ok(report) => (report, None),
             Err(error) => (
                 Report::default(),
-                Some(format!("{error:?}\n{}", scene.story())),
+                Some(format!("{error:#}\n{}", scene.story())),
             ),
         };
         let one = Evidence {

@@ -72,6 +72,12 @@ impl<'a> Scene<'a> {
         if !self.api.runs() {
             self.api.restart()?;
         }
+        // Ready or not, it answers 429 for a custom resource until that one's own storage is.
+        eventually(
+            "the API server to serve the custom resource",
+            UP_WITHIN,
+            || self.api.admin("GET", fixtures::WIDGETS, None),
+        )?;
         if !self.holdfast.runs() {
             self.holdfast.start()?;
         }
