@@ -57,8 +57,7 @@ fn it_is_ready_offline_and_says_that_it_is_degraded() -> Result<()> {
         !metrics.text().contains(&pod.admitted().token),
         "a token in the metrics"
     );
-    let config = scene.holdfast.path("config.yaml").display().to_string();
-    let status = scene.holdfast.command(&["status", "--config", &config])?;
+    let status = scene.holdfast.command(&["status"])?;
     ensure!(
         status.status.success(),
         "holdfast status: {}",
@@ -175,8 +174,8 @@ fn a_destination_outside_the_ca_s_constraints_is_a_config_error() -> Result<()> 
 fn an_occupied_port_is_named_and_nothing_is_left_attached() -> Result<()> {
     let node = Node::new()?;
     let api = filled(&node)?;
+    let holdfast = Holdfast::install(&node, &api)?;
     for (number, address) in [LISTEN, ADMIN].into_iter().enumerate() {
-        let holdfast = Holdfast::install(&node, &api)?;
         let port = address.rsplit(':').next().unwrap_or_default();
         let script = format!(
             "import socket,time\ns=socket.socket()\ns.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)\ns.bind(('127.0.0.1',{port}))\ns.listen()\nprint('{{}}',flush=True)\ntime.sleep(600)"
@@ -239,6 +238,11 @@ fn the_manifests_are_accepted_by_the_api_server_and_their_config_by_holdfast() -
     let node = Node::new()?;
     let api = filled(&node)?;
     let folder = holdfast_tests::assets::source("deploy");
+    // A dry run makes no namespace for the objects after it to be in.
+    api.create(
+        "/api/v1/namespaces",
+        &serde_json::json!({"metadata": {"name": "holdfast"}}),
+    )?;
     let output = api
         .kubectl(&[
             "apply",

@@ -109,7 +109,10 @@ impl<'a> Holdfast<'a> {
                 return Ok(true);
             }
             let said = process.stdout() + &process.stderr();
-            if said.lines().any(|line| line.starts_with("holdfast serves")) {
+            if said
+                .lines()
+                .any(|line| line.starts_with("holdfast is serving"))
+            {
                 Ok(false)
             } else {
                 bail!("it wrote:\n{}", process.tail())
