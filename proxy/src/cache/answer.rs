@@ -15,7 +15,7 @@ use super::collection::Collection;
 use super::collections::Narrowing;
 use super::facts::Fact;
 use super::headers;
-use super::key::{GroupResource, ObjectId, api_version, response_key};
+use super::key::{GroupResource, ObjectId, api_version, parse_fact_key, response_key};
 use super::learn::granted;
 use super::object::Stored;
 use super::record;
@@ -32,7 +32,7 @@ use crate::request_info::{ObjectKey, RequestInfo, Scope};
 
 /// A read that may be answered, if its caller may and if it is known.
 pub(super) struct Asked<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a Arc<Shared>,
     pub(super) caller: &'a ServiceAccount,
     pub(super) info: &'a RequestInfo,
     pub(super) request: &'a HeaderMap,
@@ -43,7 +43,7 @@ pub(super) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     pub(super) fn new(
-        shared: &'a Shared,
+        shared: &'a Arc<Shared>,
         caller: &'a ServiceAccount,
         info: &'a RequestInfo,
         request: &'a HeaderMap,
@@ -140,6 +140,16 @@ pub(super) fn store_failed(error: &StoreError) -> Reason {
     Reason::Store
 }
 
+/// An object could not be read. One that is damaged is forgotten, so that the upstream is believed when it shows it again.
+pub(super) fn read_failed(shared: &Shared, stored: &Stored, error: &StoreError) -> Reason {
+    if let StoreError::Damaged(_) = error
+        && let Some((resource, version, encoding, id)) = parse_fact_key(&stored.key)
+    {
+        shared.lock().lose(&resource, &id, version, encoding);
+    }
+    store_failed(error)
+}
+
 // --- GET ---
 
 pub(super) fn get(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
@@ -157,7 +167,7 @@ pub(super) fn get(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
         (stored, confirmed, snapshot(&state)?)
     };
     let object = stored.read_whole(snapshot.as_ref(), &key.resource);
-    let object = object.map_err(|error| store_failed(&error))?;
+    let object = object.map_err(|error| read_failed(asked.shared, &stored, &error))?;
     let body = match stored.encoding {
         Encoding::Json => line(&object),
         Encoding::Protobuf => object,
@@ -238,7 +248,7 @@ pub(super) fn list(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
         let items = Asked::members(&state, collection, &narrowing)?;
         let head = ListHead {
             api_version: api_version(&scope.resource),
-            kind: collection.list_kind.to_string(),
+            kind: list_kind(collection),
             resource_version: collection.resource_version,
             ..ListHead::default()
         };
@@ -252,9 +262,17 @@ pub(super) fn list(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
     };
     let content_type = headers::content_type(encoding);
     let mut headers = headers::cached(content_type, asked.age(confirmed), asked.request);
-    let (body, len) = streamed(encoding, &head, items, snapshot);
+    let (body, len) = streamed(asked.shared, encoding, &head, items, snapshot);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
     Ok(with_headers(body, headers))
+}
+
+/// A collection that was only ever watched has not said what its list is called; but for some custom resources it is this.
+fn list_kind(collection: &Collection) -> String {
+    match &*collection.list_kind {
+        "" => format!("{}List", collection.kind),
+        known => known.to_owned(),
+    }
 }
 
 /// Whether the one RV there is will do.
@@ -278,6 +296,7 @@ fn check_version(info: &RequestInfo, known: u64) -> Result<(), Reason> {
 
 /// A list that is read from the store while it is sent. What cannot be read breaks the body off: a list with a hole is not a list.
 fn streamed(
+    shared: &Arc<Shared>,
     encoding: Encoding,
     head: &ListHead,
     items: Vec<Stored>,
@@ -286,9 +305,10 @@ fn streamed(
     let sizes: Vec<usize> = items.iter().map(|item| item.len as usize).collect();
     let failed = Arc::new(AtomicBool::new(false));
     let has_failed = failed.clone();
+    let shared = shared.clone();
     let items = items.into_iter().map(move |item| {
         item.read(snapshot.as_ref()).unwrap_or_else(|error| {
-            store_failed(&error);
+            read_failed(&shared, &item, &error);
             failed.store(true, Ordering::Relaxed);
             Bytes::new()
         })
@@ -343,9 +363,12 @@ fn response(asked: &Asked<'_>, path: &str) -> Result<Response<Body>, Reason> {
             .map_err(|error| store_failed(&error))?,
     };
     let stored = stored
-        .filter(|stored| record::unversioned("body", stored).is_ok())
+        .filter(|stored| record::open("body", &key, stored).is_ok())
         .ok_or(Reason::Store)?;
-    Ok(with_headers(body::full(stored.slice(1..)), headers))
+    Ok(with_headers(
+        body::full(stored.slice(record::HEADER..)),
+        headers,
+    ))
 }
 
 fn with_headers(body: Body, headers: HeaderMap) -> Response<Body> {

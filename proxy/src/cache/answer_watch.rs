@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::answer::{Asked, snapshot, store_failed};
+use super::answer::{Asked, read_failed, snapshot};
 use super::collection::Collection;
 use super::collections::Narrowing;
 use super::headers;
@@ -13,7 +13,7 @@ use super::state::State;
 use super::store::Snapshot;
 use super::watch_feed::{Start, start};
 use super::wire::{EventType, bookmark, watch_event};
-use super::{Granted, WatchAnswer, WatchFormat};
+use super::{Granted, Shared, WatchAnswer, WatchFormat};
 use crate::policy::Reason;
 use crate::request_info::{GroupVersionResource, Scope};
 
@@ -48,6 +48,7 @@ pub(super) fn watch(asked: &Asked<'_>) -> Result<WatchAnswer, Reason> {
     };
     for event in events {
         answer.frames.push(frame(
+            asked.shared,
             event,
             &answer.format,
             snapshot.as_ref(),
@@ -87,6 +88,7 @@ fn empty(asked: &Asked<'_>, scope: &Scope, collection: &Collection) -> WatchAnsw
 }
 
 fn frame(
+    shared: &Shared,
     event: Replayed,
     format: &WatchFormat,
     snapshot: &dyn Snapshot,
@@ -96,7 +98,7 @@ fn frame(
         Object::AtHand(object) => object,
         Object::Stored(stored) => stored
             .read_whole(snapshot, resource)
-            .map_err(|error| store_failed(&error))?,
+            .map_err(|error| read_failed(shared, &stored, &error))?,
     };
     Ok(watch_event(format.encoding, event.kind, &object))
 }

@@ -171,6 +171,32 @@ impl Facts {
         removed
     }
 
+    /// Forgets one form of an object, which may well still exist. Whether it was known.
+    pub(super) fn lose(
+        &mut self,
+        resource: &GroupResource,
+        id: &ObjectId,
+        version: &str,
+        encoding: Encoding,
+    ) -> bool {
+        let Some(objects) = self.of.get_mut(resource) else {
+            return false;
+        };
+        let Some(facts) = objects.get_mut(id) else {
+            return false;
+        };
+        let is_it = |fact: &Fact| &*fact.version == version && fact.encoding == encoding;
+        let Some(at) = facts.iter().position(is_it) else {
+            return false;
+        };
+        self.count -= 1;
+        self.bytes -= u64::from(facts.remove(at).len);
+        if facts.is_empty() {
+            objects.remove(id);
+        }
+        true
+    }
+
     /// The objects of a resource in one namespace (or in all), in list order.
     pub(super) fn within<'f>(
         &'f self,

@@ -8,6 +8,7 @@
 
 mod answer;
 mod answer_watch;
+mod aside;
 mod collection;
 mod collections;
 mod commit;

@@ -15,7 +15,7 @@ use crate::request_info::accept::Encoding;
 
 /// One object to be read. Made under the lock; what is not on the disk yet is at hand.
 pub(super) struct Stored {
-    key: Vec<u8>,
+    pub(super) key: Vec<u8>,
     unwritten: Option<Bytes>,
     pub(super) encoding: Encoding,
     pub(super) resource_version: u64,
@@ -46,8 +46,8 @@ impl Stored {
                 .get(Table::Objects, &self.key)?
                 .ok_or_else(|| StoreError::Damaged("an object's bytes are missing".to_owned()))?,
         };
-        record::unversioned("object", &stored)?;
-        let bytes = stored.slice(1..);
+        record::open("object", &self.key, &stored)?;
+        let bytes = stored.slice(record::HEADER..);
         if bytes.len() != self.len as usize {
             return Err(StoreError::Damaged(
                 "an object's bytes are not its own".to_owned(),

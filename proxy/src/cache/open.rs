@@ -1,21 +1,22 @@
 //! Opens the store and reads what is known, whatever state the disk is in: the node starts anyway.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant};
 
-use super::key::{parse_fact_key, parse_member_key};
+use super::key::{GroupResource, parse_fact_key, parse_member_key};
 use super::memory::MemoryStore;
 use super::record::{self, RecordError};
 use super::state::State;
 use super::store::{RedbStore, Store, StoreError, Table};
-use super::{persist, unix_seconds};
+use super::{aside, persist};
 use crate::config;
 use crate::identity::IssuerKeys;
 
 /// What is kept when memory is all there is.
 const MAX_MEMORY_BYTES: u64 = 64 << 20;
+/// A process that is being replaced lets go of the store when it has written its last; longer than this nobody should wait to be served.
+const MAX_WAIT_FOR_STORE: Duration = Duration::from_secs(1);
 
 pub(super) const ISSUER_KEYS: &[u8] = b"issuer-keys";
 
@@ -27,125 +28,159 @@ pub(super) struct Opened {
 }
 
 pub(super) fn open(config: &config::Cache) -> Opened {
-    let error = match open_disk(config) {
-        Ok(state) => return disk(state, None),
-        Err(error) => error,
-    };
-    if let StoreError::Damaged(_) = error {
-        match set_aside(&config.path, SystemTime::now()) {
-            Ok(aside) => {
-                let condition = format!("{error}; it was set aside as {}", aside.display());
-                tracing::warn!(path = %config.path.display(), "{condition}");
-                return match open_disk(config) {
-                    Ok(state) => disk(state, Some(condition)),
-                    Err(error) => memory(config, &error),
-                };
+    let started = Instant::now();
+    let opened = loop {
+        match open_disk(config) {
+            Err(StoreError::InUse) if started.elapsed() < MAX_WAIT_FOR_STORE => {
+                std::thread::sleep(Duration::from_millis(20));
             }
-            Err(failed) => return memory(config, &StoreError::Io(failed)),
+            // It was set aside: the next attempt makes a new one.
+            Err(StoreError::Damaged(_)) if !config.path.exists() => break open_disk(config),
+            opened => break opened,
         }
+    };
+    let opened = opened.unwrap_or_else(|error| in_memory(config, &error));
+    if let Some(condition) = &opened.condition {
+        tracing::warn!(path = %config.path.display(), "{condition}");
     }
-    memory(config, &error)
+    opened
 }
 
-fn disk(state: State, condition: Option<String>) -> Opened {
-    Opened {
-        state,
-        on_disk: true,
-        condition,
-    }
-}
-
-fn memory(config: &config::Cache, error: &StoreError) -> Opened {
-    let condition = format!(
-        "{error}; what is learnt is kept in memory only, until {} can be used and Holdfast is started again",
-        config.path.display()
-    );
-    tracing::warn!("{condition}");
+fn in_memory(config: &config::Cache, error: &StoreError) -> Opened {
     let max_bytes = config.max_bytes.min(MAX_MEMORY_BYTES);
     Opened {
         state: State::new(Arc::new(MemoryStore::default()), config.secrets, max_bytes),
         on_disk: false,
-        condition: Some(condition),
+        condition: Some(format!(
+            "{error}; what is learnt is kept in memory only, until Holdfast is started again"
+        )),
     }
 }
 
-fn open_disk(config: &config::Cache) -> Result<State, StoreError> {
+fn open_disk(config: &config::Cache) -> Result<Opened, StoreError> {
     let store = Arc::new(RedbStore::open(&config.path)?);
     let mut state = State::new(store.clone(), config.secrets, config.max_bytes);
-    load(&mut state, store.as_ref())?;
-    Ok(state)
-}
-
-/// Moves a file out of the way. One such file is kept, so that a disk that damages files is not filled with them.
-fn set_aside(path: &Path, now: SystemTime) -> std::io::Result<PathBuf> {
-    let with_suffix = |suffix: &str| -> OsString {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(suffix);
-        name
-    };
-    let prefix = with_suffix(".damaged-");
-    if let Some(folder) = path.parent() {
-        for entry in std::fs::read_dir(folder)?.flatten() {
-            if (entry.file_name().as_encoded_bytes()).starts_with(prefix.as_encoded_bytes()) {
-                std::fs::remove_file(entry.path())?;
-            }
-        }
+    let loaded = load(&mut state, store.as_ref());
+    if let Err(StoreError::Damaged(_)) = &loaded {
+        aside::set_aside(&config.path);
     }
-    let aside = path.with_file_name(with_suffix(&format!(".damaged-{}", unix_seconds(now))));
-    std::fs::rename(path, &aside)?;
-    Ok(aside)
+    let damaged = loaded?;
+    let mut conditions: Vec<String> = aside::existing(&config.path)
+        .iter()
+        .map(|aside| format!("a damaged store was set aside as {}", aside.display()))
+        .collect();
+    if damaged > 0 {
+        conditions.push(format!("{damaged} damaged records were left out"));
+    }
+    Ok(Opened {
+        state,
+        on_disk: true,
+        condition: (!conditions.is_empty()).then(|| conditions.join("; ")),
+    })
 }
 
-/// Reads all but the bytes of objects and responses.
-fn load(state: &mut State, store: &dyn Store) -> Result<(), StoreError> {
-    store.scan(Table::Facts, &mut |key, value| load_fact(state, key, value))?;
-    store.scan(Table::Collections, &mut |key, value| {
-        let id = key.try_into().map(u64::from_be_bytes);
-        let id = id.map_err(|_| RecordError::Malformed("collection"))?;
-        let collection = persist::restore_collection(record::decode("collection", value)?)
-            .ok_or(RecordError::Malformed("collection"))?;
-        state.collections.insert_as(id, collection);
-        Ok(())
+type LoadRecord<'l> = dyn FnMut(&[u8], &[u8]) -> Result<(), RecordError> + 'l;
+
+/// Reads all but the bytes of objects and responses; says how many records are damaged. What hung on those is not known any more.
+fn load(state: &mut State, store: &dyn Store) -> Result<usize, StoreError> {
+    let mut damaged = 0;
+    let mut scan = |table, each: &mut LoadRecord<'_>| {
+        store.scan(table, &mut |key, value| match each(key, value) {
+            Ok(()) => Ok(()),
+            Err(RecordError::Malformed(_)) => {
+                damaged += 1;
+                Ok(())
+            }
+            Err(unknown @ RecordError::UnknownVersion(_)) => {
+                Err(StoreError::Damaged(unknown.to_string()))
+            }
+        })
+    };
+    scan(Table::Facts, &mut |key, value| load_fact(state, key, value))?;
+    let mut expected = HashMap::new();
+    scan(Table::Collections, &mut |key, value| {
+        load_collection(state, &mut expected, key, value)
     })?;
-    store.scan(Table::Members, &mut |key, value| {
-        let (collection, id) = parse_member_key(key).ok_or(RecordError::Malformed("member"))?;
-        let member = persist::restore_member(&record::decode("member", value)?);
-        if let Some(collection) = state.collections.get_mut(collection) {
-            collection.restore_member(id, member);
-        }
-        Ok(())
+    scan(Table::Members, &mut |key, value| {
+        load_member(state, key, value)
     })?;
-    store.scan(Table::Grants, &mut |key, value| {
-        let (caller, granted) = persist::restore_grant(record::decode("grant", key)?);
-        let record: record::GrantRecord = record::decode("grant", value)?;
+    scan(Table::Grants, &mut |key, value| {
+        let record: record::GrantRecord = record::decode("grant", key, value)?;
+        let (caller, granted) = persist::restore_grant(record::decode("grant", b"", key)?);
         state.grants.restore(caller, &granted, record.at);
         Ok(())
     })?;
-    store.scan(Table::Responses, &mut |_, value| {
-        let (key, fact) = persist::restore_response(record::decode("response", value)?);
+    scan(Table::Responses, &mut |key, value| {
+        let (key, fact) = persist::restore_response(record::decode("response", key, value)?);
         state.responses.insert(key, fact);
         Ok(())
     })?;
-    store.scan(Table::Meta, &mut |key, value| {
+    scan(Table::Meta, &mut |key, value| {
         if key == ISSUER_KEYS {
-            let record: record::IssuerKeysRecord = record::decode("issuer keys", value)?;
+            let record: record::IssuerKeysRecord = record::decode("issuer keys", key, value)?;
             state.issuer_keys = Some(IssuerKeys {
                 issuer: record.issuer,
                 jwks: record.jwks,
             });
         }
         Ok(())
-    })
+    })?;
+    give_up_unsound(state, &expected);
+    Ok(damaged)
 }
 
-fn load_fact(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+/// A collection that lost a member, or a member's fact, is not complete.
+fn give_up_unsound(state: &mut State, expected: &HashMap<u64, u64>) {
+    let mut resources = Vec::new();
+    let mut short = Vec::new();
+    for (id, collection) in state.collections.all() {
+        resources.push(GroupResource::of(&collection.scope.resource));
+        if expected.get(&id) != Some(&(collection.members().len() as u64)) {
+            short.push(id);
+        }
+    }
+    short.into_iter().for_each(|id| state.give_up(id));
+    resources.sort();
+    resources.dedup();
+    resources
+        .iter()
+        .for_each(|resource| state.give_up_unsound(resource));
+}
+
+fn load_fact(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), RecordError> {
+    let record: record::FactRecord = record::decode("fact", key, value)?;
     let (resource, version, encoding, id) =
         parse_fact_key(key).ok_or(RecordError::Malformed("fact"))?;
-    let record: record::FactRecord = record::decode("fact", value)?;
     let version = state.facts.word(version);
     let kind = state.facts.word(&record.kind);
     let fact = persist::restore_fact(record, version, encoding, kind);
     state.facts.upsert(&resource, &id, fact);
+    Ok(())
+}
+
+fn load_collection(
+    state: &mut State,
+    expected: &mut HashMap<u64, u64>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), RecordError> {
+    let malformed = RecordError::Malformed("collection");
+    let record: record::CollectionRecord = record::decode("collection", key, value)?;
+    let Ok(id) = key.try_into().map(u64::from_be_bytes) else {
+        return Err(malformed);
+    };
+    expected.insert(id, record.members);
+    let collection = persist::restore_collection(record).ok_or(malformed)?;
+    state.collections.insert_as(id, collection);
+    Ok(())
+}
+
+fn load_member(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), RecordError> {
+    let member = persist::restore_member(&record::decode("member", key, value)?);
+    let (collection, id) = parse_member_key(key).ok_or(RecordError::Malformed("member"))?;
+    if let Some(collection) = state.collections.get_mut(collection) {
+        collection.restore_member(id, member);
+    }
     Ok(())
 }
 
@@ -157,6 +192,8 @@ impl From<RecordError> for StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn config(path: &Path) -> config::Cache {

@@ -50,6 +50,7 @@ pub(super) fn collection(collection: &Collection) -> CollectionRecord {
         encoding: encoding_word(collection.encoding).to_owned(),
         resource_version: collection.resource_version,
         confirmed: collection.confirmed,
+        members: collection.members().len() as u64,
         kind: collection.kind.to_string(),
         list_kind: collection.list_kind.to_string(),
     }

@@ -1,4 +1,4 @@
-//! How each thing is written in the store: one version byte, then bincode. The only place that knows bincode.
+//! How each thing is written in the store: a version, a checksum, then bincode (or bytes as they are). The only place that knows bincode.
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
@@ -8,6 +8,9 @@ pub(super) use bincode::Encode as Record;
 
 /// Of every record. Raise it with any change below: a store of another version is set aside, never guessed at.
 pub(super) const VERSION: u8 = 1;
+
+/// Version and checksum.
+pub(super) const HEADER: usize = 5;
 
 /// No record may make the reader allocate more than this: the largest is an issuer's key set.
 const MAX_RECORD_BYTES: usize = 4 << 20;
@@ -43,6 +46,8 @@ pub(super) struct CollectionRecord {
     pub(super) resource_version: u64,
     /// Unix seconds.
     pub(super) confirmed: u64,
+    /// How many: a membership that lost some is not complete.
+    pub(super) members: u64,
     pub(super) kind: String,
     pub(super) list_kind: String,
 }
@@ -114,37 +119,59 @@ pub(super) enum RecordError {
     Malformed(&'static str),
 }
 
-pub(super) fn encode<T: Encode>(record: &T) -> Result<Bytes, RecordError> {
+pub(super) fn encode<T: Encode>(key: &[u8], record: &T) -> Result<Bytes, RecordError> {
     let body = bincode::encode_to_vec(record, config())
         .map_err(|_| RecordError::Malformed(std::any::type_name::<T>()))?;
-    Ok(versioned(&body))
+    Ok(seal(key, &body))
 }
 
-pub(super) fn decode<T: Decode<()>>(what: &'static str, bytes: &[u8]) -> Result<T, RecordError> {
-    let body = unversioned(what, bytes)?;
+pub(super) fn decode<T: Decode<()>>(
+    what: &'static str,
+    key: &[u8],
+    record: &[u8],
+) -> Result<T, RecordError> {
+    let body = open(what, key, record)?;
     match bincode::decode_from_slice(body, config()) {
         Ok((record, read)) if read == body.len() => Ok(record),
         _ => Err(RecordError::Malformed(what)),
     }
 }
 
-/// Bytes that are kept as they are (objects, bodies), with their version in front.
-pub(super) fn versioned(body: &[u8]) -> Bytes {
-    let mut record = Vec::with_capacity(body.len() + 1);
+/// A body (of a record, or an object's bytes as they are) with its version and its checksum in front.
+///
+/// redb reads a page without checking it. A cheap disk does change bits, and what it changed must not be told as the upstream's words.
+pub(super) fn seal(key: &[u8], body: &[u8]) -> Bytes {
+    let mut record = Vec::with_capacity(HEADER + body.len());
     record.push(VERSION);
+    record.extend_from_slice(&checksum(key, body).to_be_bytes());
     record.extend_from_slice(body);
     record.into()
 }
 
-pub(super) fn unversioned<'b>(
+/// The body of a record that is whole, and under its own key.
+pub(super) fn open<'r>(
     what: &'static str,
-    bytes: &'b [u8],
-) -> Result<&'b [u8], RecordError> {
-    match bytes.split_first() {
-        Some((&VERSION, body)) => Ok(body),
-        Some((&version, _)) => Err(RecordError::UnknownVersion(version)),
-        None => Err(RecordError::Malformed(what)),
+    key: &[u8],
+    record: &'r [u8],
+) -> Result<&'r [u8], RecordError> {
+    let (&version, rest) = record.split_first().ok_or(RecordError::Malformed(what))?;
+    if version != VERSION {
+        return Err(RecordError::UnknownVersion(version));
     }
+    let (sum, body) = rest
+        .split_first_chunk()
+        .ok_or(RecordError::Malformed(what))?;
+    if u32::from_be_bytes(*sum) != checksum(key, body) {
+        return Err(RecordError::Malformed(what));
+    }
+    Ok(body)
+}
+
+fn checksum(key: &[u8], body: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(key);
+    crc.update(body);
+    crc.sum()
 }
 
 fn config() -> impl bincode::config::Config {
@@ -155,37 +182,49 @@ fn config() -> impl bincode::config::Config {
 mod tests {
     use super::*;
 
+    fn keys() -> Bytes {
+        let record = IssuerKeysRecord {
+            issuer: "https://issuer".to_owned(),
+            jwks: "{}".to_owned(),
+        };
+        encode(b"key", &record).expect("encodes")
+    }
+
+    fn read(key: &[u8], record: &[u8]) -> Result<IssuerKeysRecord, RecordError> {
+        decode("keys", key, record)
+    }
+
     #[test]
     fn a_record_is_read_back() {
-        let record = MemberRecord {
-            resource_version: 7,
-            added: 5,
-        };
-        let bytes = encode(&record).expect("encodes");
-        assert_eq!(decode::<MemberRecord>("member", &bytes), Ok(record));
+        assert_eq!(
+            read(b"key", &keys()).map(|keys| keys.jwks).as_deref(),
+            Ok("{}")
+        );
     }
 
     #[test]
     fn a_record_of_another_version_is_not_guessed_at() {
-        let mut bytes = encode(&GrantRecord { at: 7 }).expect("encodes").to_vec();
+        let mut bytes = keys().to_vec();
         bytes[0] = VERSION + 1;
-        let read = decode::<GrantRecord>("grant", &bytes);
-        assert_eq!(read, Err(RecordError::UnknownVersion(VERSION + 1)));
+        assert_eq!(
+            read(b"key", &bytes),
+            Err(RecordError::UnknownVersion(VERSION + 1))
+        );
     }
 
     #[test]
     fn a_damaged_record_is_an_error_and_never_a_panic() {
-        let whole = encode(&IssuerKeysRecord {
-            issuer: "https://issuer".to_owned(),
-            jwks: "{}".to_owned(),
-        })
-        .expect("encodes");
-        for end in 0..whole.len() {
-            assert!(decode::<IssuerKeysRecord>("keys", &whole[..end]).is_err());
+        let whole = keys();
+        for at in 0..whole.len() {
+            assert!(read(b"key", &whole[..at]).is_err());
+            let mut flipped = whole.to_vec();
+            flipped[at] ^= 1;
+            assert!(read(b"key", &flipped).is_err());
         }
-        let huge = [&[VERSION], &[0xff; 32][..]].concat();
-        assert!(decode::<IssuerKeysRecord>("keys", &huge).is_err());
-        let longer = [&whole[..], b"x"].concat();
-        assert!(decode::<IssuerKeysRecord>("keys", &longer).is_err());
+        assert!(read(b"kez", &whole).is_err(), "under another key");
+        let huge = seal(b"key", &[0xff; 32]);
+        assert!(read(b"key", &huge).is_err());
+        let longer = seal(b"key", &[&whole[HEADER..], b"x"].concat());
+        assert!(read(b"key", &longer).is_err());
     }
 }

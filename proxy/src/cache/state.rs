@@ -136,7 +136,7 @@ impl State {
             learnt: now,
         };
         let key = fact_key(&of, &resource.version, object.encoding, object.id);
-        let bytes = record::versioned(object.bytes);
+        let bytes = record::seal(&key, object.bytes);
         if keeping == Keeping::Memory {
             self.writes.put_volatile(key, Some(bytes));
         } else {
@@ -152,6 +152,8 @@ impl State {
             self.is_full = true;
             return Err(NotLearnt::Full);
         }
+        // Not at the first byte that fits again: what is told as full should not flicker.
+        self.is_full &= held > self.max_bytes / 10 * 9;
         if !self.writes.has_room(bytes, keeping == Keeping::Memory) {
             return Err(NotLearnt::Lagging);
         }
@@ -197,7 +199,9 @@ impl State {
                 && !list.kind.is_empty()
             {
                 collection.kind = list.kind.clone();
-                collection.list_kind = list.list_kind.clone();
+                if !list.list_kind.is_empty() {
+                    collection.list_kind = list.list_kind.clone();
+                }
             }
             return Some(id);
         }
@@ -260,6 +264,40 @@ impl State {
         }
     }
 
+    /// The bytes of a fact cannot be read: it is as if it had never been seen, and what it belongs to is complete no more.
+    pub(super) fn lose(
+        &mut self,
+        resource: &GroupResource,
+        id: &ObjectId,
+        version: &str,
+        encoding: Encoding,
+    ) {
+        if self.facts.lose(resource, id, version, encoding) {
+            let key = fact_key(resource, version, encoding, id);
+            self.writes.put(Table::Facts, key.clone(), None);
+            self.writes.put(Table::Objects, key, None);
+        }
+        self.give_up_unsound(resource);
+    }
+
+    /// Gives up the collections of a resource that hold a member without its fact.
+    pub(super) fn give_up_unsound(&mut self, resource: &GroupResource) {
+        for id in self.collections.ids_of(resource) {
+            let is_sound = self.collections.get(id).is_none_or(|collection| {
+                let (version, encoding) = (&collection.scope.resource.version, collection.encoding);
+                let mut members = collection.members().keys();
+                members.all(|member| {
+                    self.facts
+                        .find(resource, member, version, encoding)
+                        .is_some()
+                })
+            });
+            if !is_sound {
+                self.give_up(id);
+            }
+        }
+    }
+
     /// A GET of the object was answered 404.
     pub(super) fn object_missing(&mut self, object: &ObjectKey) {
         let Some(id) = ObjectId::of(object) else {
@@ -291,8 +329,8 @@ impl State {
             stored.clone(),
             &persist::response(&key, &fact),
         );
-        self.writes
-            .put(Table::Bodies, stored, Some(record::versioned(body)));
+        let sealed = record::seal(&stored, body);
+        self.writes.put(Table::Bodies, stored, Some(sealed));
         for dropped in self.responses.insert(key, fact) {
             let stored = response_key(&dropped.path, &dropped.accept);
             self.writes.put(Table::Responses, stored.clone(), None);
@@ -369,12 +407,16 @@ impl State {
                 super::grants::Change::Put(caller, granted, at) => (caller, granted, Some(*at)),
                 super::grants::Change::Remove(caller, granted) => (caller, granted, None),
             };
-            if let Granted::Object(object) | Granted::GetRefused(object) = granted
-                && self.keeping(&GroupResource::of(&object.resource)) != Keeping::Disk
-            {
+            // After a restart nothing is known of what was in memory only; and a Secret's name is not for the disk either.
+            let resource = match granted {
+                Granted::Scope(scope) => Some(&scope.resource),
+                Granted::Object(object) | Granted::GetRefused(object) => Some(&object.resource),
+                Granted::Path(_) => None,
+            };
+            if resource.is_some_and(|of| self.keeping(&GroupResource::of(of)) != Keeping::Disk) {
                 continue;
             }
-            let Ok(key) = record::encode(&persist::grant_key(caller, granted)) else {
+            let Ok(key) = record::encode(b"", &persist::grant_key(caller, granted)) else {
                 continue;
             };
             match at {
@@ -414,7 +456,7 @@ impl State {
     }
 
     pub(super) fn put_record<T: record::Record>(&mut self, table: Table, key: Vec<u8>, value: &T) {
-        match record::encode(value) {
+        match record::encode(&key, value) {
             Ok(bytes) => self.writes.put(table, key, Some(bytes)),
             Err(error) => tracing::error!(%error, "a record could not be written"),
         }

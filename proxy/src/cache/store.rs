@@ -2,15 +2,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
-    StorageError, TableDefinition, TableError,
+    CommitError, Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+    ReadableTable, StorageBackend, StorageError, TableDefinition, TableError, TransactionError,
 };
 
+use super::aside::watched;
 use super::writes::Batch;
 
 /// redb's own page cache; its default of 1 GiB is more than a small node has. Start-up and single reads need no more than this.
@@ -55,7 +57,18 @@ impl Table {
             Self::Meta => "meta",
         })
     }
+
+    /// `None`: nothing was ever written to it.
+    fn of(self, transaction: &ReadTransaction) -> Result<Option<Rows>, StoreError> {
+        match transaction.open_table(self.definition()) {
+            Ok(rows) => Ok(Some(rows)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
+
+type Rows = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// Why the store did not do as told.
 #[derive(Debug, thiserror::Error)]
@@ -89,29 +102,27 @@ pub(super) type Each<'e> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + '
 
 /// A redb database.
 pub(super) struct RedbStore {
+    path: Arc<Path>,
     /// `None` after a failed write: redb refuses everything from then on, so the file is opened anew before the next.
     database: Mutex<Option<Arc<Database>>>,
-    open: Box<dyn Fn() -> Result<Database, StoreError> + Send + Sync>,
+    backend: Box<MakeBackend>,
 }
+
+type MakeBackend = dyn Fn(File) -> Result<Database, StoreError> + Send + Sync;
 
 impl RedbStore {
     /// Opens the file, or makes it; readable by its owner only.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let path: PathBuf = path.to_owned();
-        Self::new(Box::new(move || {
-            let backend = redb::backends::FileBackend::new(open_file(&path)?)?;
-            database(backend)
-        }))
+        Self::on(path, Box::new(|file| database(FileBackend::new(file)?)))
     }
 
-    /// On any backend, so that faults can be injected.
-    fn new(
-        open: Box<dyn Fn() -> Result<Database, StoreError> + Send + Sync>,
-    ) -> Result<Self, StoreError> {
-        let database = open()?;
+    /// With a backend of one's own around the file, so that faults can be injected.
+    fn on(path: &Path, backend: Box<MakeBackend>) -> Result<Self, StoreError> {
+        let database = watched(path, || backend(file(path, true)?))?;
         Ok(Self {
+            path: path.into(),
             database: Mutex::new(Some(Arc::new(database))),
-            open,
+            backend,
         })
     }
 
@@ -120,7 +131,8 @@ impl RedbStore {
         if let Some(database) = &*database {
             return Ok(database.clone());
         }
-        let reopened = Arc::new((self.open)()?);
+        // Never a new file: the batches that follow would be half of what it must hold.
+        let reopened = Arc::new((self.backend)(file(&self.path, false)?)?);
         *database = Some(reopened.clone());
         Ok(reopened)
     }
@@ -131,7 +143,7 @@ impl RedbStore {
 
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         let database = self.database()?;
-        let mut transaction = database.begin_write().map_err(redb::Error::from)?;
+        let mut transaction = database.begin_write()?;
         // Without it, opening the file after a kill reads all of it first.
         transaction.set_quick_repair(true);
         for table in Table::ALL {
@@ -139,34 +151,22 @@ impl RedbStore {
             if rows.peek().is_none() {
                 continue;
             }
-            let mut table = transaction
-                .open_table(table.definition())
-                .map_err(redb::Error::from)?;
+            let mut table = transaction.open_table(table.definition())?;
             for (key, value) in rows {
                 match value {
-                    Some(value) => table.insert(key, &value[..]).map(drop),
-                    None => table.remove(key).map(drop),
-                }
-                .map_err(redb::Error::from)?;
+                    Some(value) => table.insert(key, &value[..])?,
+                    None => table.remove(key)?,
+                };
             }
         }
-        transaction.commit().map_err(redb::Error::from)?;
+        transaction.commit()?;
         Ok(())
     }
-}
 
-impl Store for RedbStore {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        let transaction = self.database()?.begin_read().map_err(redb::Error::from)?;
-        Ok(Box::new(RedbSnapshot { transaction }))
-    }
-
-    fn scan(&self, table: Table, each: &mut Each<'_>) -> Result<(), StoreError> {
-        let transaction = self.database()?.begin_read().map_err(redb::Error::from)?;
-        let table = match transaction.open_table(table.definition()) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-            Err(error) => return Err(redb::Error::from(error).into()),
+    fn read(&self, table: Table, each: &mut Each<'_>) -> Result<(), StoreError> {
+        let transaction = self.database()?.begin_read()?;
+        let Some(table) = table.of(&transaction)? else {
+            return Ok(());
         };
         for row in table.iter()? {
             let (key, value) = row?;
@@ -174,9 +174,21 @@ impl Store for RedbStore {
         }
         Ok(())
     }
+}
+
+impl Store for RedbStore {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        let transaction = watched(&self.path, || Ok(self.database()?.begin_read()?))?;
+        let path = self.path.clone();
+        Ok(Box::new(RedbSnapshot { path, transaction }))
+    }
+
+    fn scan(&self, table: Table, each: &mut Each<'_>) -> Result<(), StoreError> {
+        watched(&self.path, || self.read(table, each))
+    }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        let written = self.write(batch);
+        let written = watched(&self.path, || self.write(batch));
         if written.is_err() {
             self.give_up_database();
         }
@@ -185,29 +197,30 @@ impl Store for RedbStore {
 }
 
 struct RedbSnapshot {
+    path: Arc<Path>,
     transaction: ReadTransaction,
 }
 
 impl Snapshot for RedbSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let table = match self.transaction.open_table(table.definition()) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            Err(error) => return Err(redb::Error::from(error).into()),
-        };
-        let value = table.get(key)?;
-        Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+        watched(&self.path, || {
+            let Some(table) = table.of(&self.transaction)? else {
+                return Ok(None);
+            };
+            let value = table.get(key)?;
+            Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+        })
     }
 }
 
-fn open_file(path: &Path) -> Result<File, StoreError> {
-    if let Some(folder) = path.parent() {
+fn file(path: &Path, create: bool) -> Result<File, StoreError> {
+    if let Some(folder) = path.parent().filter(|_| create) {
         std::fs::create_dir_all(folder).map_err(StoreError::Io)?;
     }
     OpenOptions::new()
         .read(true)
         .write(true)
-        .create(true)
+        .create(create)
         .truncate(false)
         .mode(0o600)
         .open(path)
@@ -220,20 +233,24 @@ fn database(backend: impl StorageBackend) -> Result<Database, StoreError> {
         .create_with_backend(backend)?)
 }
 
-impl From<DatabaseError> for StoreError {
-    fn from(error: DatabaseError) -> Self {
-        match error {
-            DatabaseError::DatabaseAlreadyOpen => Self::InUse,
-            error => redb::Error::from(error).into(),
+/// One `From` per error of redb's; all of them are cases of its own general one.
+macro_rules! from_redb {
+    ($($error:ty),*) => {$(
+        impl From<$error> for StoreError {
+            fn from(error: $error) -> Self {
+                redb::Error::from(error).into()
+            }
         }
-    }
+    )*};
 }
 
-impl From<StorageError> for StoreError {
-    fn from(error: StorageError) -> Self {
-        redb::Error::from(error).into()
-    }
-}
+from_redb!(
+    DatabaseError,
+    TransactionError,
+    TableError,
+    StorageError,
+    CommitError
+);
 
 impl From<redb::Error> for StoreError {
     fn from(error: redb::Error) -> Self {
@@ -249,6 +266,127 @@ impl From<redb::Error> for StoreError {
                 Self::Io(std::io::Error::other(error.to_string()))
             }
             error => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// A disk on which the n-th write and all after it fail, until there is room again.
+    #[derive(Debug)]
+    struct FullDisk {
+        inner: FileBackend,
+        room: Arc<AtomicU64>,
+    }
+
+    impl FullDisk {
+        fn take(&self) -> std::io::Result<()> {
+            let left = self
+                .room
+                .try_update(Ordering::SeqCst, Ordering::SeqCst, |room| {
+                    room.checked_sub(1)
+                });
+            left.map(drop)
+                .map_err(|_| std::io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    impl StorageBackend for FullDisk {
+        fn len(&self) -> std::io::Result<u64> {
+            self.inner.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+            self.inner.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> std::io::Result<()> {
+            self.take()?;
+            self.inner.set_len(len)
+        }
+
+        fn sync_data(&self) -> std::io::Result<()> {
+            self.take()?;
+            self.inner.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+            self.take()?;
+            self.inner.write(offset, data)
+        }
+
+        fn close(&self) -> std::io::Result<()> {
+            self.inner.close()
+        }
+    }
+
+    fn on_full_disk(path: &Path, room: &Arc<AtomicU64>) -> RedbStore {
+        let room = room.clone();
+        let backend = move |file| {
+            let room = room.clone();
+            database(FullDisk {
+                inner: FileBackend::new(file)?,
+                room,
+            })
+        };
+        RedbStore::on(path, Box::new(backend)).expect("opens")
+    }
+
+    fn batch(rows: &[(&str, &str)]) -> Batch {
+        let mut writes = super::super::writes::Writes::default();
+        for (key, value) in rows {
+            writes.put(
+                Table::Meta,
+                key.as_bytes().into(),
+                Some(Bytes::copy_from_slice(value.as_bytes())),
+            );
+        }
+        Arc::into_inner(writes.into_batch()).expect("one owner")
+    }
+
+    fn rows(store: &RedbStore) -> Vec<(String, String)> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut rows = Vec::new();
+        store
+            .scan(Table::Meta, &mut |key, value| {
+                rows.push((text(key), text(value)));
+                Ok(())
+            })
+            .expect("reads");
+        rows
+    }
+
+    #[test]
+    fn a_full_disk_loses_nothing_that_was_committed_and_commits_go_on_when_there_is_room() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("cache.redb");
+        let plenty = u64::MAX / 2;
+        for room_left in 0..40 {
+            let room = Arc::new(AtomicU64::new(plenty));
+            let store = on_full_disk(&path, &room);
+            store
+                .commit(&batch(&[("a", "1"), ("b", "1")]))
+                .expect("room");
+            room.store(room_left, Ordering::SeqCst);
+            let half = store.commit(&batch(&[("a", "2"), ("b", "2")]));
+            room.store(plenty, Ordering::SeqCst);
+            let expected = if half.is_ok() { "2" } else { "1" };
+            let seen = rows(&store);
+            assert!(
+                seen == [
+                    ("a".into(), expected.to_owned()),
+                    ("b".into(), expected.to_owned())
+                ],
+                "{room_left}: {seen:?}"
+            );
+            store
+                .commit(&batch(&[("a", "3"), ("b", "3")]))
+                .expect("room again");
+            assert_eq!(rows(&store)[0].1, "3");
         }
     }
 }

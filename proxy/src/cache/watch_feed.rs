@@ -20,12 +20,12 @@ use crate::request_info::{RequestInfo, Scope, Verb};
 /// Learns from one watch stream.
 pub struct WatchFeed {
     shared: Arc<Shared>,
-    scope: Scope,
+    scope: Box<Scope>,
     encoding: Encoding,
     collection: u64,
     feed: u64,
     /// What the stream has shown so far of the content it began with; `None` once that is whole, or when it began at an RV.
-    initial: Option<PartialList>,
+    initial: Option<Box<PartialList>>,
     failed: bool,
 }
 
@@ -61,13 +61,13 @@ impl WatchFeed {
         }
         let (initial, from) = match start(info)? {
             Start::After(resource_version) => (None, resource_version),
-            Start::Everything => (Some(PartialList::default()), u64::MAX),
+            Start::Everything => (Some(Box::default()), u64::MAX),
             Start::Now => (None, u64::MAX),
         };
         let (collection, feed) = state.attach(&scope, encoding, from)?;
         Some(Self {
             shared: shared.clone(),
-            scope,
+            scope: Box::new(scope),
             encoding,
             collection,
             feed,
@@ -125,8 +125,7 @@ impl WatchFeed {
         {
             list.resource_version = resource_version;
             list.kind = state.facts.word(&event.meta.kind);
-            list.list_kind = state.facts.word(&format!("{}List", event.meta.kind));
-            state.commit_list(&self.scope, self.encoding, list, now);
+            state.commit_list(&self.scope, self.encoding, *list, now);
             if let Some(collection) = state.collections.get_mut(self.collection) {
                 collection.resumed(self.feed, resource_version);
             }

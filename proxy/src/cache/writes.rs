@@ -120,6 +120,13 @@ impl Writes {
         Some(batch)
     }
 
+    #[cfg(test)]
+    pub(super) fn into_batch(mut self) -> Arc<Batch> {
+        let batch = self.begin_commit().unwrap_or_default();
+        self.committed();
+        batch
+    }
+
     pub(super) fn committed(&mut self) {
         self.committing = None;
     }

@@ -1,6 +1,7 @@
 //! The rules of the cache, told through its public face: an upstream's answers go in, a client's come out.
 
 mod answers;
+mod damage;
 mod learning;
 mod restart;
 mod watches;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::identity::IssuerKeys;
 
-fn filled(bench: &Bench) {
+pub(super) fn filled(bench: &Bench) {
     bench.learn(
         "x",
         PODS,
@@ -127,7 +127,7 @@ async fn secrets_are_answered_from_memory_and_are_not_on_the_disk() {
     let bench = bench.killed();
     assert_eq!(
         reason(bench.get("x", SECRETS).await),
-        Some(Reason::Incomplete)
+        Some(Reason::NeverSeen)
     );
 }
 
