@@ -69,7 +69,10 @@ async fn fetch(admin: SocketAddr) -> anyhow::Result<Bytes> {
         .header(header::HOST, admin.to_string())
         .body(Empty::<Bytes>::new())?;
     let exchange = async {
-        let response = sender.send_request(request).await?;
+        let response = sender
+            .send_request(request)
+            .await
+            .with_context(|| format!("{admin} hung up without an answer"))?;
         let code = response.status();
         let body = Limited::new(response.into_body(), LARGEST_ANSWER)
             .collect()
@@ -80,12 +83,15 @@ async fn fetch(admin: SocketAddr) -> anyhow::Result<Bytes> {
             Err(error) => bail!("the answer of {admin} broke off: {error}"),
         }
     };
-    // The connection moves only while it is polled; it ends with the exchange.
+    // The connection moves only while it is polled. It may end, answer and all, before the exchange was polled again.
+    let broken = async {
+        match connection.await {
+            Err(error) => error,
+            Ok(()) => std::future::pending().await,
+        }
+    };
     tokio::select! {
         body = exchange => body,
-        ended = connection => match ended {
-            Err(error) => bail!("{admin} does not speak HTTP: {error}"),
-            Ok(()) => bail!("{admin} hung up without an answer"),
-        },
+        error = broken => bail!("{admin} does not speak HTTP: {error}"),
     }
 }
