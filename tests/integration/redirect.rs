@@ -111,9 +111,10 @@ fn a_pod_that_holds_the_port_itself_goes_direct_and_the_status_says_so() -> Resu
             })
             .then_some(())
     })?;
-    // The port is free again: the next scan takes it.
     drop(server);
-    Ok(())
+    eventually("the freed port to be taken", SOON, || {
+        was_redirected(&dial(&pod, &[])?, &pod)
+    })
 }
 
 /// ebpf case 4.

@@ -17,8 +17,8 @@ pub(super) struct Place {
     pub(super) pods: Option<PathBuf>,
 }
 
-/// `None`: the configured folder is not there (yet, or any more).
-pub(super) fn find(configured: Option<&Path>) -> Result<Option<Place>, InterceptError> {
+/// Where to attach, or why there is no place for it (yet, or any more).
+pub(super) fn find(configured: Option<&Path>) -> Result<Result<Place, String>, InterceptError> {
     let mount = cgroup::find_mount()?;
     let (folder, pods) = match configured {
         Some(folder) => {
@@ -31,16 +31,25 @@ pub(super) fn find(configured: Option<&Path>) -> Result<Option<Place>, Intercept
         }
         None => match cgroup::find_kubepods(&mount) {
             Some(kubepods) => (kubepods.clone(), Some(kubepods)),
+            None if cgroup::in_own_namespace() => {
+                return Ok(Err(format!(
+                    "{} shows no kubepods, only Holdfast's own part of the cgroup tree: give the container the host's /sys/fs/cgroup",
+                    mount.display()
+                )));
+            }
             None => (mount, None),
         },
     };
     match fs::metadata(&folder) {
-        Ok(metadata) => Ok(Some(Place {
+        Ok(metadata) => Ok(Ok(Place {
             inode: metadata.ino(),
             folder,
             pods,
         })),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Err(format!(
+            "the attach folder {} does not exist: every connection goes direct until it does",
+            folder.display()
+        ))),
         Err(source) => Err(InterceptError::Io {
             step: format!("look at the attach folder {}", folder.display()),
             source,

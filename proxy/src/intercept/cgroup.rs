@@ -28,7 +28,7 @@ pub(super) fn find_mount() -> Result<PathBuf, InterceptError> {
     })
 }
 
-/// The first mount of a whole cgroup2 tree. Fields by proc_pid_mountinfo(5): root is the fourth, the mount point the
+/// The mount that shows most of the cgroup2 tree. Fields by proc_pid_mountinfo(5): root is the fourth, the mount point the
 /// fifth, the type the first after the dash.
 fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
     let mounts = mountinfo.lines().filter_map(|line| {
@@ -37,10 +37,29 @@ fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
         let (root, point) = (fields.next()?, fields.next()?);
         (right.split(' ').next()? == "cgroup2").then_some((root, point))
     });
-    // A bind of the host's whole tree comes before a private view of one's own part.
     let mut mounts: Vec<_> = mounts.collect();
-    mounts.sort_by_key(|(root, _)| *root != "/");
+    mounts.sort_by_key(|(root, _)| std::cmp::Reverse(levels_above(root)));
     mounts.first().map(|(_, point)| PathBuf::from(point))
+}
+
+/// How much of the tree a mount's root shows. In a cgroup namespace of our own, `/` is our own part and the host's tree,
+/// given to the container, is `/../..`; elsewhere `/` is the whole, and any other root a part of it.
+fn levels_above(root: &str) -> isize {
+    let mut above = 0;
+    for name in root.split('/').filter(|name| !name.is_empty()) {
+        if name != ".." {
+            return -1;
+        }
+        above += 1;
+    }
+    above
+}
+
+/// Holdfast sees the cgroup tree from a namespace that is not the machine's first.
+pub(super) fn in_own_namespace() -> bool {
+    /// `PROC_CGROUP_INIT_INO` of the kernel's `linux/proc_ns.h`.
+    const FIRST: u64 = 0xEFFF_FFFB;
+    fs::metadata("/proc/self/ns/cgroup").is_ok_and(|namespace| namespace.ino() != FIRST)
 }
 
 /// The folder of all pods: itself `root`, or the shallowest of that name below it. `kubepods` by the cgroupfs driver,
@@ -239,6 +258,14 @@ mod tests {
         assert_eq!(
             cgroup2_mount(info),
             Some(PathBuf::from("/sys/fs/cgroup/unified"))
+        );
+        let own = "\
+40 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw
+41 31 0:38 /../../.. /host/sys/fs/cgroup rw - cgroup2 cgroup2 rw";
+        assert_eq!(
+            cgroup2_mount(own),
+            Some(PathBuf::from("/host/sys/fs/cgroup")),
+            "the host's tree, seen from a cgroup namespace of our own"
         );
         assert_eq!(
             cgroup2_mount("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw"),

@@ -89,7 +89,7 @@ impl Intercept {
             programs::OBJECT,
             &config.destinations,
             config.port,
-            attachment::own_cgroup(place.as_ref()),
+            attachment::own_cgroup(place.as_ref().ok()),
             debug,
         )?;
         let tags = Arc::new(Mutex::new(loaded.tags));
@@ -105,7 +105,7 @@ impl Intercept {
         )?;
         watch.prepare(place.clone()).await?;
         shared.beat();
-        shared.try_attach(place.as_ref())?;
+        shared.try_attach(place.as_ref().map_err(String::as_str))?;
         watch.report();
         Ok(Self {
             shared,
@@ -179,7 +179,7 @@ impl Shared {
     }
 
     /// As [`Self::try_attach`]; a failure is a condition.
-    fn attach(&self, place: Option<&AttachPlace>) {
+    fn attach(&self, place: Result<&AttachPlace, &str>) {
         if let Err(error) = self.try_attach(place) {
             tracing::warn!(%error, "cannot attach again");
             lock(&self.0).attach_condition = Some(error.to_string());
@@ -187,20 +187,21 @@ impl Shared {
     }
 
     /// Attaches there, or to nothing while there is no place.
-    fn try_attach(&self, place: Option<&AttachPlace>) -> Result<(), InterceptError> {
+    fn try_attach(&self, place: Result<&AttachPlace, &str>) -> Result<(), InterceptError> {
         let mut state = lock(&self.0);
         if state.detached {
             return Ok(());
         }
         state.attached = None;
         state.attach_condition = None;
-        let Some(place) = place else {
-            state.programs.detach();
-            state.attach_condition = Some(
-                "the configured attach folder does not exist: every connection goes direct until it does"
-                    .to_owned(),
-            );
-            return Ok(());
+        let place = match place {
+            Ok(place) => place,
+            Err(why) => {
+                tracing::warn!("not attached: {why}");
+                state.programs.detach();
+                state.attach_condition = Some(why.to_owned());
+                return Ok(());
+            }
         };
         state.programs.attach(&place.folder)?;
         state.attached = Some(place.folder.clone());

@@ -22,7 +22,7 @@ const NAMESPACES_PER_POD: usize = 4;
 /// Processes of a pod that one look opens: a pod of many keeps them in one namespace, and a fork bomb must not keep us busy.
 const PROCESSES_PER_LOOK: usize = 256;
 /// How long a new namespace's missing listeners are tried again at every sweep: CNI brings `lo` up after the first process
-/// is there. Later the rescan tries.
+/// is there. Later only the rescan tries; but a taken port, which is rare, at every sweep: it comes free in an upgrade.
 const SETTLING: Duration = Duration::from_secs(10);
 
 pub(super) struct Namespaces {
@@ -46,6 +46,8 @@ struct Open {
     namespace: Namespace,
     wanting: Vec<std::net::SocketAddr>,
     last_error: Option<String>,
+    /// A socket of the pod's (or another Holdfast's, in an upgrade) has the port.
+    taken: bool,
     since: Instant,
     /// No process of the pod was in it at the last rescan.
     deserted: bool,
@@ -58,6 +60,7 @@ impl Open {
             namespace,
             wanting: loopbacks(port).to_vec(),
             last_error: None,
+            taken: false,
             since: Instant::now(),
             deserted: false,
             gone: CancellationToken::new(),
@@ -69,6 +72,8 @@ impl Open {
         let mut opened = Vec::new();
         let mut tags = tags.lock().unwrap_or_else(PoisonError::into_inner);
         self.last_error = None;
+        self.taken = false;
+        let taken = &mut self.taken;
         let namespace = &self.namespace;
         let last_error = &mut self.last_error;
         self.wanting
@@ -80,6 +85,7 @@ impl Open {
                 Err(error) => {
                     // No IPv6 there (or not yet) is nothing to report; a taken port is.
                     if error.kind() == io::ErrorKind::AddrInUse {
+                        *taken = true;
                         *last_error = Some(format!("{address} is taken there"));
                     } else if address.is_ipv4() {
                         *last_error = Some(format!("cannot listen on {address}: {error}"));
@@ -117,6 +123,9 @@ impl Namespaces {
 
     /// The listener in Holdfast's own namespace, for hostNetwork pods.
     pub(super) async fn open_host(&mut self) -> Result<(), InterceptError> {
+        if self.host.is_some() {
+            return Ok(());
+        }
         let mut open = Open::new(own()?, self.port);
         let opened = open.listen(&self.tags);
         if opened.is_empty() {
@@ -222,7 +231,10 @@ impl Namespaces {
             }
             !gone
         });
-        self.retry(|open| now.duration_since(open.since) < SETTLING)
+        if self.host.as_ref().is_some_and(|host| host.taken) {
+            self.retry_host().await;
+        }
+        self.retry(|open| open.taken || now.duration_since(open.since) < SETTLING)
             .await;
     }
 
@@ -256,6 +268,10 @@ impl Namespaces {
         }
         self.retry(|_| true).await;
         self.pods.retain(|_, pod| !pod.open.is_empty());
+        self.retry_host().await;
+    }
+
+    async fn retry_host(&mut self) {
         if let Some(open) = self.host.as_mut().filter(|open| !open.wanting.is_empty()) {
             let opened = open.listen(&self.tags);
             let gone = open.gone.clone();

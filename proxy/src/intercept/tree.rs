@@ -21,7 +21,8 @@ const CLASS_DEPTH: usize = 1;
 
 pub(super) struct Tree {
     root: PathBuf,
-    inotify: AsyncFd<Handle>,
+    /// `None`: the kernel refused; then only the rescan looks at the tree.
+    inotify: Option<AsyncFd<Handle>>,
     watched: HashMap<WatchDescriptor, PathBuf>,
 }
 
@@ -40,17 +41,20 @@ impl AsRawFd for Handle {
 }
 
 impl Tree {
-    pub(super) fn watch(root: &Path) -> io::Result<Self> {
-        let handle = Handle(Inotify::init(
-            InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK,
-        )?);
+    pub(super) fn watch(root: &Path) -> Self {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+            .map_err(io::Error::from)
+            .and_then(|inotify| readable(Handle(inotify)))
+            .inspect_err(|error| {
+                tracing::warn!(%error, "cannot watch the pods' cgroup tree, only scans will find new pods");
+            });
         let mut tree = Self {
             root: root.to_path_buf(),
-            inotify: readable(handle)?,
+            inotify: inotify.ok(),
             watched: HashMap::new(),
         };
         tree.pods();
-        Ok(tree)
+        tree
     }
 
     /// Every pod there is now. Folders not watched yet are watched from here on, so that one whose event was lost is not
@@ -63,19 +67,23 @@ impl Tree {
     }
 
     /// Waits until something happened in the tree; the pods it happened to.
-    pub(super) async fn stirred(&mut self) -> io::Result<Pods> {
-        let events = loop {
-            let mut ready = self.inotify.readable().await?;
-            match ready.get_inner().0.read_events() {
-                Err(Errno::EAGAIN) => ready.clear_ready(),
-                read => break read?,
-            }
+    pub(super) async fn stirred(&mut self) -> Pods {
+        let Some(inotify) = &self.inotify else {
+            return std::future::pending().await;
         };
         let mut found = Pods::new();
-        for event in events {
-            self.event(&event, &mut found);
+        match events(inotify).await {
+            Ok(events) => {
+                for event in events {
+                    self.event(&event, &mut found);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot watch the pods' cgroup tree any more, only scans will find new pods");
+                self.inotify = None;
+            }
         }
-        Ok(found)
+        found
     }
 
     fn event(&mut self, event: &InotifyEvent, found: &mut Pods) {
@@ -91,7 +99,9 @@ impl Tree {
             return;
         };
         if let Some(uid) = uid(&folder) {
-            found.insert(uid, folder);
+            if tells_of_processes(event) {
+                found.insert(uid, folder);
+            }
         } else if let Some(name) = &event.name
             && event.mask.contains(AddWatchFlags::IN_ISDIR)
         {
@@ -123,7 +133,10 @@ impl Tree {
     fn add(&mut self, folder: &Path) {
         // A change of `cgroup.events` (the first process came) shows as a modification; so does a write to `cgroup.procs`.
         let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ONLYDIR;
-        match self.inotify.get_ref().0.add_watch(folder, flags) {
+        let Some(inotify) = &self.inotify else {
+            return;
+        };
+        match inotify.get_ref().0.add_watch(folder, flags) {
             Ok(watch) => {
                 self.watched.insert(watch, folder.to_path_buf());
             }
@@ -135,6 +148,24 @@ impl Tree {
             ),
         }
     }
+}
+
+async fn events(inotify: &AsyncFd<Handle>) -> io::Result<Vec<InotifyEvent>> {
+    loop {
+        let mut ready = inotify.readable().await?;
+        match ready.get_inner().0.read_events() {
+            Err(Errno::EAGAIN) => ready.clear_ready(),
+            read => return Ok(read?),
+        }
+    }
+}
+
+/// A container was made, a process was put in, or the first came. Not `memory.events` and its like, which a pod can stir
+/// as often as it wants to.
+fn tells_of_processes(event: &InotifyEvent) -> bool {
+    let name = event.name.as_ref().and_then(|name| name.to_str());
+    event.mask.contains(AddWatchFlags::IN_ISDIR)
+        || matches!(name, Some("cgroup.procs" | "cgroup.events"))
 }
 
 fn uid(folder: &Path) -> Option<PodUid> {

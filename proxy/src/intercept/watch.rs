@@ -47,7 +47,7 @@ pub(super) struct Watch {
     shared: Arc<Shared>,
     configured: Option<PathBuf>,
     host: bool,
-    place: Option<Place>,
+    place: Result<Place, String>,
     tree: Option<Tree>,
     namespaces: Namespaces,
     misses: AsyncFd<RingBuf<MapData>>,
@@ -71,7 +71,7 @@ impl Watch {
             shared,
             configured,
             host,
-            place: None,
+            place: Err(String::new()),
             tree: None,
             namespaces,
             misses: wait_for(misses)?,
@@ -82,12 +82,19 @@ impl Watch {
     }
 
     /// The first scan: listeners stand before anything is redirected.
-    pub(super) async fn prepare(&mut self, place: Option<Place>) -> Result<(), InterceptError> {
-        let pods = place.as_ref().and_then(|place| place.pods.as_deref());
-        self.tree = pods.and_then(watch_tree);
+    pub(super) async fn prepare(
+        &mut self,
+        place: Result<Place, String>,
+    ) -> Result<(), InterceptError> {
+        let pods = place.as_ref().ok().and_then(|place| place.pods.as_deref());
+        self.tree = pods.map(Tree::watch);
         // Attached at the root, the programs also see the node's own processes: those are for `intercept.host` to ask for.
         if pods.is_some() || self.host {
             self.namespaces.open_host().await?;
+        } else if place.is_ok() {
+            tracing::warn!(
+                "no kubepods folder in cgroup2: attached at its root, and hostNetwork pods go direct"
+            );
         }
         self.place = place;
         self.rescan().await;
@@ -123,24 +130,22 @@ impl Watch {
     }
 
     fn rescan_interval(&self) -> Duration {
-        match self.tree {
-            Some(_) => RESCAN,
-            None => RESCAN_PROCESSES,
+        if self.by_process() {
+            RESCAN_PROCESSES
+        } else {
+            RESCAN
         }
     }
 
-    fn stirred(&mut self, stirred: std::io::Result<Pods>) {
-        match stirred {
-            Ok(pods) => {
-                let until = Instant::now() + SETTLE;
-                let pods = pods.into_iter().map(|(uid, path)| (uid, (path, until)));
-                self.settling.extend(pods);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot watch the pods' cgroup tree, only scans will find new pods");
-                self.tree = None;
-            }
-        }
+    /// Attached at the root of everything, with no folder of pods to look into.
+    fn by_process(&self) -> bool {
+        self.place.is_ok() && self.tree.is_none()
+    }
+
+    fn stirred(&mut self, pods: Pods) {
+        let until = Instant::now() + SETTLE;
+        let pods = pods.into_iter().map(|(uid, path)| (uid, (path, until)));
+        self.settling.extend(pods);
     }
 
     async fn settle(&mut self) {
@@ -155,16 +160,11 @@ impl Watch {
     }
 
     async fn rescan(&mut self) {
-        match &mut self.tree {
-            Some(tree) => {
-                let pods = tree.pods();
-                self.namespaces.rescan(&pods).await;
-            }
-            None => {
-                self.namespaces.rescan(&Pods::new()).await;
-                for (uid, pids) in pods_by_process() {
-                    self.namespaces.look(&uid, None, &pids).await;
-                }
+        let pods = self.tree.as_mut().map(Tree::pods).unwrap_or_default();
+        self.namespaces.rescan(&pods).await;
+        if self.by_process() {
+            for (uid, pids) in pods_by_process() {
+                self.namespaces.look(&uid, None, &pids).await;
             }
         }
     }
@@ -207,7 +207,8 @@ impl Watch {
         let Ok(pid) = i32::try_from(miss.tgid) else {
             return;
         };
-        let tree = self.place.as_ref().and_then(|place| place.pods.as_deref());
+        let tree = self.place.as_ref().ok();
+        let tree = tree.and_then(|place| place.pods.as_deref());
         // By the cgroup's id, which the kernel gave and nobody else gets.
         let folder = tree.and_then(|tree| cgroup::find_by_id(tree, miss.cgroup_id));
         if let (Some(tree), Some(folder)) = (tree, folder) {
@@ -234,19 +235,14 @@ impl Watch {
                 return;
             }
         };
-        if found == self.place && (found.is_none() || self.shared.is_attached()) {
+        if found == self.place && (found.is_err() || self.shared.is_attached()) {
             return;
         }
-        tracing::warn!(
-            before = %folder_of(self.place.as_ref()), now = %folder_of(found.as_ref()),
-            "the attach folder is another than before"
-        );
-        self.shared.attach(found.as_ref());
-        self.tree = found
-            .as_ref()
-            .and_then(|place| watch_tree(place.pods.as_deref()?));
-        self.place = found;
-        self.rescan().await;
+        tracing::warn!("the attach folder is another than before");
+        self.shared.attach(found.as_ref().map_err(String::as_str));
+        if let Err(error) = self.prepare(found).await {
+            tracing::warn!(%error, "no listener for hostNetwork pods");
+        }
     }
 
     pub(super) fn report(&self) {
@@ -255,26 +251,13 @@ impl Watch {
     }
 }
 
-fn watch_tree(root: &Path) -> Option<Tree> {
-    Tree::watch(root)
-        .inspect_err(|error| tracing::warn!(%error, folder = %root.display(), "cannot watch the pods' cgroup tree"))
-        .ok()
-}
-
-fn folder_of(place: Option<&Place>) -> String {
-    place.map_or_else(
-        || "none".to_owned(),
-        |place| place.folder.display().to_string(),
-    )
-}
-
 fn ticks(period: Duration) -> tokio::time::Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
 }
 
-async fn stirred(tree: &mut Option<Tree>) -> std::io::Result<Pods> {
+async fn stirred(tree: &mut Option<Tree>) -> Pods {
     match tree {
         Some(tree) => tree.stirred().await,
         None => std::future::pending().await,
