@@ -227,6 +227,12 @@ impl Collection {
         }
     }
 
+    /// Whether the events of this stream reach the collection without a gap.
+    pub(super) fn follows(&self, feed: u64) -> bool {
+        let feed = self.feeds.get(&feed);
+        self.complete && feed.is_some_and(|feed| feed.from <= self.resource_version)
+    }
+
     /// The next event of a stream, in its order.
     pub(super) fn observe(&mut self, feed: u64, event: Event, now: u64) -> Vec<Change> {
         let Some(state) = self.feeds.get_mut(&feed) else {

@@ -126,6 +126,9 @@ impl Learner {
     }
 }
 
+/// Of a scope's words together. Selectors that people write are a tenth of it; a client that makes up longer ones fills no memory with them.
+const MAX_SCOPE_BYTES: usize = 2048;
+
 /// What a 2xx answer to this request lets its caller read. `None`: a request whose answer says nothing the cache could tell again.
 pub(super) fn granted(info: &RequestInfo) -> Option<Granted> {
     if info.options.unknown.is_some()
@@ -138,10 +141,20 @@ pub(super) fn granted(info: &RequestInfo) -> Option<Granted> {
         return Some(Granted::Path(path));
     }
     match info.verb {
-        Verb::List | Verb::Watch => info.scope().map(Granted::Scope),
+        Verb::List | Verb::Watch => {
+            let scope = info
+                .scope()
+                .filter(|scope| scope_bytes(scope) <= MAX_SCOPE_BYTES);
+            scope.map(Granted::Scope)
+        }
         Verb::Get => info.object().map(Granted::Object),
         _ => None,
     }
+}
+
+fn scope_bytes(scope: &Scope) -> usize {
+    let selectors = scope.label_selector.len() + scope.field_selector.len();
+    selectors + scope.namespace.as_ref().map_or(0, String::len)
 }
 
 /// The encoding of an answer, if it is one the cache keeps.

@@ -12,6 +12,9 @@ const MAX_TOTAL_BYTES: u64 = 32 << 20;
 /// Responses, whatever their size.
 const MAX_RESPONSES: usize = 512;
 
+/// A path with its query; the longest is that of a group's OpenAPI with its hash of 128 digits.
+const MAX_PATH_BYTES: usize = 1024;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ResponseKey {
     /// With the part of its query that matters.
@@ -170,15 +173,21 @@ pub(super) fn kept_path(info: &RequestInfo) -> Option<String> {
     if !is_kept || parts.iter().any(|part| part.is_empty()) {
         return None;
     }
-    let query: Vec<&str> = info
-        .query
-        .split('&')
+    let terms = info.query.split('&');
+    let query: Vec<&str> = terms
         .filter(|term| !term.is_empty() && !term.starts_with("timeout="))
         .collect();
-    Some(match query.as_slice() {
-        [] => path,
-        query => format!("{path}?{}", query.join("&")),
-    })
+    match query.as_slice() {
+        [] => Some(path),
+        // Which edition of a document is asked for. Another query would only make many copies of one.
+        [hash] if is_openapi_hash(&parts, hash) => Some(format!("{path}?{hash}")),
+        _ => None,
+    }
+    .filter(|path| path.len() <= MAX_PATH_BYTES)
+}
+
+fn is_openapi_hash(parts: &[&str], term: &str) -> bool {
+    matches!(parts, ["openapi", "v3", ..]) && term.starts_with("hash=")
 }
 
 #[cfg(test)]
@@ -225,6 +234,7 @@ mod tests {
                 Some("/openapi/v3/apis/apps/v1?hash=AB"),
             ),
             ("/openid/v1/jwks", Some("/openid/v1/jwks")),
+            ("/version?x=1", None),
             ("/api/v1/pods", None),
             ("/metrics", None),
             ("/healthz", None),

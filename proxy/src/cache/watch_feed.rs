@@ -112,6 +112,16 @@ impl WatchFeed {
         }
     }
 
+    /// Its collection cannot follow it: what was before the stream is not known, and no event will tell.
+    /// A LIST of its scope, learnt from, would help.
+    pub fn is_behind(&self) -> bool {
+        let state = self.shared.lock();
+        let collection = state.collections.get(self.collection);
+        !self.failed
+            && self.initial.is_none()
+            && collection.is_some_and(|collection| !collection.follows(self.feed))
+    }
+
     fn bookmark(
         &mut self,
         state: &mut State,

@@ -3,6 +3,7 @@
 mod answers;
 mod damage;
 mod learning;
+mod recorded;
 mod restart;
 mod watches;
 

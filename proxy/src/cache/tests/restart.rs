@@ -1,6 +1,10 @@
 //! What outlives the process, and what never reaches the disk.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
+use crate::cache::store::{Each, Snapshot, Store, StoreError, Table};
+use crate::cache::writes::Batch;
 use crate::identity::IssuerKeys;
 
 pub(super) fn filled(bench: &Bench) {
@@ -180,4 +184,48 @@ async fn five_thousand_objects_are_there_soon_after_a_start() {
     assert_eq!(listed, 5000);
     // The aim is 0.15 s in a release build.
     assert!(opened < Duration::from_secs(3), "{opened:?}");
+}
+
+/// A disk that takes nothing more, until it does again.
+struct FullStore {
+    inner: Arc<dyn Store>,
+    full: AtomicBool,
+}
+
+impl Store for FullStore {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.inner.snapshot()
+    }
+
+    fn scan(&self, table: Table, each: &mut Each<'_>) -> Result<(), StoreError> {
+        self.inner.scan(table, each)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(StoreError::Io(std::io::ErrorKind::StorageFull.into()));
+        }
+        self.inner.commit(batch)
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_answers_go_on() {
+    let bench = Bench::new();
+    let inner = bench.cache.shared.lock().store.clone();
+    let full = Arc::new(FullStore {
+        inner,
+        full: true.into(),
+    });
+    bench.cache.shared.lock().store = full.clone();
+    filled(&bench);
+    assert!(!commit::commit(&bench.cache.shared).await);
+    assert!(bench.list("x", PODS).await.is_ok());
+    let condition = || bench.cache.status(now()).condition;
+    assert!(condition().expect("told").contains("last commit failed"));
+    full.full.store(false, Ordering::SeqCst);
+    bench.commit().await;
+    assert_eq!(condition(), None);
+    drop(full);
+    assert!(bench.killed().list("x", PODS).await.is_ok());
 }

@@ -109,6 +109,19 @@ async fn a_stream_that_is_ahead_of_its_list_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_stream_says_when_only_a_list_would_let_its_collection_follow() {
+    let bench = Bench::new();
+    let initial = bench.watch("x", &format!("{PODS}?{WATCH_LIST}"));
+    assert!(!initial.is_behind(), "it brings its own");
+    let feed = bench.watch("x", &watch(15));
+    assert!(feed.is_behind());
+    bench.learn("x", PODS, &pod_list(10, &[]));
+    assert!(feed.is_behind());
+    bench.learn("x", PODS, &pod_list(20, &[]));
+    assert!(!feed.is_behind());
+}
+
+#[tokio::test]
 async fn an_error_event_teaches_nothing() {
     let bench = known();
     let mut feed = bench.watch("x", &watch(10));
