@@ -43,7 +43,10 @@ fn install_hook() {
         panic::set_hook(Box::new(move |info| {
             let damaged = BUSY_WITH.try_with(|busy| busy.try_borrow_mut().ok()?.take());
             match damaged.ok().flatten() {
-                Some(path) => set_aside(&path),
+                Some(path) => {
+                    tracing::error!("{info}");
+                    set_aside(&path);
+                }
                 None => before(info),
             }
         }));
