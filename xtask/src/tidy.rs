@@ -58,7 +58,10 @@ const STAGES: &[&[&str]] = &[
 ];
 
 /// Where the client is (its place, its pod) is found by early stages and told in the words of `identity`.
-const WORDS_OF_IDENTITY: &[&str] = &["Place", "PodUid"];
+const WORDS_OF_IDENTITY: &[&str] = &["ConnectionId", "Place", "PodUid"];
+
+/// Step 1 gives each connection to the story, and knows nothing else of it.
+const HANDS_OVER: (&str, &str) = ("accept", "serve");
 
 /// Modules without I/O, clock or log.
 const PURE: &[&str] = &[
@@ -172,7 +175,7 @@ fn later_stage(path: &str, line: &str) -> Option<&'static str> {
         .iter()
         .copied()
         .flatten()
-        .find(|stage| **stage != module && named(stage))
+        .find(|stage| **stage != module && (module, **stage) != HANDS_OVER && named(stage))
         .copied()
 }
 

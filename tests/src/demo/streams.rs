@@ -25,6 +25,8 @@ pub(super) fn watches_go_on(scene: &mut Scene<'_>) -> Result<Report> {
             .any(|line| line["event"] == "synced")
             .then_some(())
     })?;
+    // The informer reads protobuf, the plain watch below JSON: what was read in neither encoding is told in neither.
+    scene.teach(&pod)?;
     let struck = now();
     scene.strike(Fault::Refused)?;
 
