@@ -196,7 +196,9 @@ pub struct Mistake {
 /// No configuration came of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read the configuration {path:?}; is the path right, and may this user read it?")]
+    #[error(
+        "cannot read the configuration {path:?}; is the path right, and may this user read it?"
+    )]
     Read {
         path: PathBuf,
         #[source]
