@@ -257,6 +257,36 @@ fn an_attach_folder_that_vanishes_is_reported_and_taken_up_again() -> Result<()>
     })
 }
 
+#[test]
+fn the_kubepods_folder_is_found_when_none_is_configured() -> Result<()> {
+    let scene = Scene::new()?;
+    let kubepods = scene.node.kubepods();
+    let root = kubepods.parent().context("kubepods has a parent")?;
+    let mut daemon = Daemon::start_viewing(&scene.node, root)?;
+    let attached = daemon.until("attached", |status| {
+        Some(status["attachedTo"].as_array()?.first()?.to_string())
+    })?;
+    ensure!(attached.ends_with("/kubepods\""), "{attached}");
+    let pod = scene.lonely_pod()?;
+    eventually("the redirect", SOON, || {
+        was_redirected(&dial(&pod, &[])?, &pod)
+    })
+}
+
+/// ebpf case 25.
+#[test]
+fn a_private_view_of_the_cgroup_tree_is_not_attached_to_but_named() -> Result<()> {
+    let scene = Scene::new()?;
+    let kubepods = scene.node.kubepods();
+    let system = kubepods.with_file_name("system");
+    let mut daemon = Daemon::start_viewing(&scene.node, &system)?;
+    daemon.until("the condition", |status| {
+        let condition = status["conditions"].as_array()?.first()?.as_str()?;
+        let named = condition.contains("give the container the host's /sys/fs/cgroup");
+        (named && status["attachedTo"].as_array()?.is_empty()).then_some(())
+    })
+}
+
 /// ebpf case 17.
 #[test]
 fn the_namespace_of_a_deleted_pod_is_freed_though_a_connection_was_open() -> Result<()> {

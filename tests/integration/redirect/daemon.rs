@@ -23,6 +23,9 @@ pub(super) const PORT: u16 = 19443;
 /// How long a change of the status may take to show.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The one test that is this daemon.
+const TEST: [&str; 4] = ["redirect::daemon", "--ignored", "--exact", "--nocapture"];
+
 /// The running redirect of a node.
 pub(super) struct Daemon(Process);
 
@@ -43,16 +46,29 @@ impl Daemon {
         Self::spawn(node, &mut Self::command(node, Some(cgroup))?)
     }
 
+    /// In a cgroup namespace of its own whose whole tree is `root`, with no folder configured; not waited for.
+    pub(super) fn start_viewing(node: &Node, root: &Path) -> Result<Self> {
+        let mount = holdfast::intercept::cgroup2_mount()?;
+        let view = r#"echo $$ > "$0/cgroup.procs" && exec unshare --cgroup --mount sh -c 'umount -l "$0" && mount -t cgroup2 none "$0" && exec "$@"' "$@""#;
+        let mut words = vec!["-c".into(), view.into(), root.as_os_str().to_owned()];
+        words.push(mount.into_os_string());
+        words.push(std::env::current_exe()?.into_os_string());
+        words.extend(TEST.map(Into::into));
+        let mut command = node.command("sh", words);
+        command.env("HOLDFAST_REDIRECT", "");
+        let process = Process::spawn("redirect", node.folder(), &mut command)?;
+        Ok(Self(process))
+    }
+
     fn command(node: &Node, cgroup: Option<&Path>) -> Result<Command> {
         let own = std::env::current_exe()?;
-        let test = ["redirect::daemon", "--ignored", "--exact", "--nocapture"];
         let mut command: Command = match cgroup {
-            None => node.command(&own, test),
+            None => node.command(&own, TEST),
             Some(cgroup) => {
                 let join = r#"echo $$ > "$0/cgroup.procs" && exec "$@""#;
                 let mut words = vec!["-c".into(), join.into(), cgroup.as_os_str().to_owned()];
                 words.push(own.into());
-                words.extend(test.map(Into::into));
+                words.extend(TEST.map(Into::into));
                 node.command("sh", words)
             }
         };
@@ -104,7 +120,7 @@ pub(super) fn main() -> Result<()> {
 async fn serve(kubepods: PathBuf) -> Result<()> {
     let config = holdfast::config::Intercept {
         enabled: true,
-        cgroup: Some(kubepods),
+        cgroup: Some(kubepods).filter(|folder| !folder.as_os_str().is_empty()),
         port: PORT,
         host: false,
         destinations: vec![format!("{VIP}:443").parse()?, "[2001:db8::1]:443".parse()?],
