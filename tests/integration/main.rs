@@ -8,3 +8,4 @@ mod fuzz_seeds;
 mod identity;
 mod redirect;
 mod tls;
+mod upgrades;
