@@ -80,7 +80,8 @@ fn echo_server(node: &Node, api: &ApiServer<'_>) -> Result<Process> {
     server.wait_for("listening", SOON, |lines| lines.first().cloned())?;
     let pod = json!({"metadata": {"name": "echo"}, "spec": {"containers": [{"name": "echo", "image": "echo"}]}});
     let mut pod = api.create(PODS, &pod)?;
-    pod["status"] = json!({"phase": "Running", "podIP": CONTROL_PLANE, "podIPs": [{"ip": CONTROL_PLANE}]});
+    pod["status"] =
+        json!({"phase": "Running", "podIP": CONTROL_PLANE, "podIPs": [{"ip": CONTROL_PLANE}]});
     api.admin("PUT", &format!("{PODS}/echo/status"), Some(&pod))?;
     let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{SHOP}");
     let role = json!({"metadata": {"name": "proxy"}, "rules": [{"apiGroups": [""], "resources": ["pods/proxy"], "verbs": ["get", "create"]}]});
