@@ -68,6 +68,7 @@ pub async fn run(config: Config, filter: FilterHandle) -> anyhow::Result<()> {
         metrics,
         tasks: TaskTracker::new(),
         drain: CancellationToken::new(),
+        catch_up: Arc::default(),
         resume_jitter: config.upstream.resume_jitter,
     });
 

@@ -18,7 +18,7 @@ use crate::body::Body;
 use crate::cache::{Answer, Cache};
 use crate::identity::{Caller, Client, ConnectionId, Identity, Place, PodUid, ServiceAccount};
 use crate::policy::{self, Decision, Failure, Reason};
-use crate::relay::Relay;
+use crate::relay::{CatchUp, Relay};
 use crate::request_info::{RequestInfo, Verb};
 use crate::respond;
 use crate::runtime::metrics::{Metrics, Origin};
@@ -52,6 +52,8 @@ pub struct Serve {
     pub tasks: TaskTracker,
     /// Cancelled when Holdfast drains: in-flight answers finish, streams end.
     pub drain: CancellationToken,
+    /// Collections that are being listed because a stream of theirs was ahead of them.
+    pub catch_up: Arc<CatchUp>,
     /// Watches resume within this long of the uplink's return, at random.
     pub resume_jitter: Duration,
 }

@@ -1,6 +1,7 @@
 //! The one integration binary: real programs in namespaces of their own. Needs root and what `cargo xtask test` builds.
 
 mod agent;
+mod cache;
 mod control_plane;
 mod demo;
 mod deploy;

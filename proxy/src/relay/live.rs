@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http_body_util::BodyExt;
 
-use super::{Next, Relay};
+use super::{Next, Relay, catch_up};
 use crate::body::Body;
 use crate::cache::wire::{EventType, WatchEvent, WatchSplitter};
 use crate::cache::{WatchFeed, WatchFormat};
@@ -53,6 +53,9 @@ impl Relay {
                     self.note(&event);
                     if let Some(feed) = feed.as_deref_mut() {
                         feed.event(&event);
+                        if !self.caught_up && feed.is_behind() {
+                            self.caught_up = catch_up::list_once(&self.serve, &self.asked);
+                        }
                     }
                     self.client
                         .send(Ok(event.frame))

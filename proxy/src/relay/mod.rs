@@ -14,8 +14,11 @@
 //! ```
 
 mod body;
+mod catch_up;
 mod live;
 mod resume;
+
+pub use catch_up::CatchUp;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -44,6 +47,8 @@ pub struct Relay {
     encoding: Encoding,
     /// What the client has seen; `None` while that is not a point to resume from (initial events are under way).
     seen: Option<u64>,
+    /// The collection of this stream was asked for whole because it had fallen behind. Once is enough.
+    caught_up: bool,
 }
 
 /// How a phase ended.
@@ -113,6 +118,7 @@ impl Relay {
             format,
             encoding,
             seen,
+            caught_up: false,
         };
         (relay, body::receive(receiver))
     }
