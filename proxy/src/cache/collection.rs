@@ -140,6 +140,7 @@ impl Collection {
             return None;
         }
         let mut changes = Vec::new();
+        let before = self.members.len();
         self.members.retain(|id, _| {
             let stays = list.contains_key(id);
             if !stays {
@@ -147,11 +148,13 @@ impl Collection {
             }
             stays
         });
+        let lost_some = self.members.len() < before;
         for (id, member_version) in list {
             changes.extend(self.put(id, member_version));
         }
-        if !self.complete || resource_version > self.resource_version {
-            // What was deleted between the two is not known one by one.
+        // A list of the same members leaves a client's RV between the two good: every write in the cluster moves a list's RV.
+        if !self.complete || (lost_some && resource_version > self.resource_version) {
+            // When these were deleted is not known one by one.
             self.deletions = Deletions {
                 from: resource_version,
                 ..Deletions::default()
@@ -505,6 +508,17 @@ mod tests {
         pods.observe(FEED, deleted("y", 12), 0);
         let since = |rv| pods.deletions_since(rv).map(Iterator::count);
         assert_eq!((since(9), since(10), since(11)), (None, Some(2), Some(1)));
+    }
+
+    #[test]
+    fn a_newer_list_of_the_same_members_forgets_no_deletion() {
+        let mut pods = pods();
+        pods.commit(list(&[("x", 5)]), 10, 0);
+        pods.commit(list(&[("x", 5), ("y", 15)]), 20, 0);
+        assert_eq!(pods.deletions_since(10).map(Iterator::count), Some(0));
+        pods.commit(list(&[("y", 15)]), 30, 0);
+        assert!(pods.deletions_since(20).is_none());
+        assert_eq!(pods.deletions_since(30).map(Iterator::count), Some(0));
     }
 
     #[test]

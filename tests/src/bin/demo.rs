@@ -7,6 +7,9 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use holdfast_tests::Node;
 use holdfast_tests::demo::{LINES, Report, Scene};
+use holdfast_tests::fixtures::CONFIGMAPS;
+use holdfast_tests::holdfast::ADMIN;
+use holdfast_tests::node::VIP;
 use serde::Serialize;
 
 /// The outage of line 10, as long as the demo says.
@@ -147,21 +150,27 @@ impl Narrator {
     fn look_around(&self, scene: &Scene<'_>) {
         let (node, pod) = (scene.node, &scene.early);
         let folder = node.folder().display();
+        let shell = format!(
+            "sh -c 'echo $$ > {}/cgroup.procs; exec nsenter --net=/run/netns/{} bash'",
+            pod.cgroup().display(),
+            pod.netns()
+        );
+        let read = format!(
+            "curl --cacert {} -H \"Authorization: Bearer $(cat {})\" https://{VIP}{CONFIGMAPS}",
+            pod.projected("ca.crt").display(),
+            pod.projected("token").display()
+        );
         self.say("\nIt is all still running. To look around:");
         self.say(&format!(
-            "  a shell in the pod's network:    nsenter --net=/run/netns/{} bash",
-            pod.netns()
+            "  a shell in the pod (network and cgroup):\n    {shell}"
         ));
+        self.say(&format!("  in it, what a pod reads:\n    {read}"));
         self.say(&format!(
-            "  a shell in the node's network:   nsenter --net=/run/netns/{} bash",
+            "  a shell in the node's network:\n    nsenter --net=/run/netns/{} bash",
             node.netns()
         ));
-        self.say(&format!(
-            "  Holdfast's metrics, from there:  curl -s http://{}/metrics",
-            holdfast_tests::holdfast::ADMIN
-        ));
-        self.say(&format!("  the same pod's read, from its:   curl --cacert {} -H \"Authorization: Bearer $(cat {})\" https://10.96.0.1/api/v1/namespaces/shop/configmaps", pod.projected("ca.crt").display(), pod.projected("token").display()));
-        self.say(&format!("  config, logs, audit log:         {folder}/holdfast/config.yaml {folder}/log/ {folder}/control-plane/audit.log"));
-        self.say("  to remove it all:                cargo xtask demo --clean");
+        self.say(&format!("  in it, what Holdfast tells:\n    curl -s http://{ADMIN}/status; curl -s http://{ADMIN}/metrics"));
+        self.say(&format!("  config, logs, audit log:\n    {folder}/holdfast/config.yaml {folder}/log/ {folder}/control-plane/audit.log"));
+        self.say("  to remove it all:\n    cargo xtask demo --clean");
     }
 }
