@@ -1,6 +1,7 @@
 //! The composition root: builds every stage from the configuration, binds, runs, drains.
 
 mod keys;
+mod ports;
 mod probe;
 
 use std::net::{IpAddr, SocketAddr};
@@ -25,9 +26,13 @@ use crate::runtime::telemetry::FilterHandle;
 use crate::serve::Serve;
 use crate::tls::Terminator;
 use crate::upstream::{TagDial, Upstream};
+use ports::Ports;
 
 /// In-flight answers may take this long after SIGTERM; then the process ends all the same, within Kubernetes' own patience.
 const DRAIN: Duration = Duration::from_secs(8);
+
+/// The last commit, after that; a disk that hangs does not keep the process from ending.
+const LAST_COMMIT: Duration = Duration::from_millis(1500);
 
 /// Listeners on their way to `accept`: a scan of a full node at once.
 const LISTENER_QUEUE: usize = 256;
@@ -40,6 +45,7 @@ pub(crate) struct Running {
     pub(crate) intercept: Option<Intercept>,
     /// Why there is no redirect although one was asked for.
     pub(crate) condition: Option<String>,
+    ports: Arc<Ports>,
     pub(crate) filter: FilterHandle,
 }
 
@@ -49,10 +55,6 @@ pub async fn run(config: Config, filter: FilterHandle) -> anyhow::Result<()> {
     let terminator = Terminator::new(&config.tls, &served_addresses(&config))?;
     let tagger: Arc<OnceLock<Tagger>> = Arc::default();
     let upstream = Upstream::new(&config.upstream, tag_with(&tagger), metrics.clone())?;
-    let explicit = bind(&config.listen)?;
-    let admin = tokio::net::TcpListener::bind(config.admin.listen)
-        .await
-        .with_context(|| in_use("admin.listen", config.admin.listen))?;
     let cache = Cache::open(&config.cache);
     let identity = Identity::new(&config.tokens);
     if let Some(keys) = cache.issuer_keys()
@@ -74,14 +76,16 @@ pub async fn run(config: Config, filter: FilterHandle) -> anyhow::Result<()> {
 
     let (sender, listeners) = mpsc::channel(LISTENER_QUEUE);
     serve.tasks.spawn(accept::run(serve.clone(), listeners));
-    for listener in explicit {
-        let _ = sender.send(listener).await;
+    let ports = Arc::new(Ports::default());
+    for address in &config.listen {
+        listen(&serve, &ports, *address, sender.clone()).await;
     }
     let (intercept, condition) = start_intercept(&config, sender, &tagger).await;
     let running = Arc::new(Running {
         serve,
         intercept,
         condition,
+        ports,
         filter,
     });
     running.serve.metrics.read_at_scrape({
@@ -93,7 +97,7 @@ pub async fn run(config: Config, filter: FilterHandle) -> anyhow::Result<()> {
                 .unwrap_or_default()
         }
     });
-    let background = start_background(&running, admin);
+    let background = start_background(&running, config.admin.listen);
     announce(&config, &running);
 
     wait_for_the_end().await?;
@@ -122,26 +126,28 @@ fn tag_with(tagger: &Arc<OnceLock<Tagger>>) -> TagDial {
     Arc::new(move |socket| tagger.get().map_or(Ok(()), |tag| tag(socket)))
 }
 
-fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<intercept::Listener>> {
-    addresses
-        .iter()
-        .map(|address| {
-            let listener = std::net::TcpListener::bind(address)
-                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-                .with_context(|| in_use("listen", *address))?;
-            Ok(intercept::Listener {
-                place: Place::Explicit,
-                listener,
-                gone: CancellationToken::new(),
-            })
-        })
-        .collect()
-}
-
-fn in_use(field: &str, address: SocketAddr) -> String {
-    format!(
-        "{field}: cannot listen on {address}; if another program has that port, stop it or choose another port in the configuration"
-    )
+/// An address of `listen`: at once, or as soon as it can be had.
+async fn listen(
+    serve: &Arc<Serve>,
+    ports: &Arc<Ports>,
+    address: SocketAddr,
+    listeners: mpsc::Sender<intercept::Listener>,
+) {
+    let explicit = |listener| intercept::Listener {
+        place: Place::Explicit,
+        listener,
+        gone: CancellationToken::new(),
+    };
+    if let Some(listener) = ports.bind("listen", address) {
+        let _ = listeners.send(explicit(listener)).await;
+        return;
+    }
+    let (drain, ports) = (serve.drain.clone(), ports.clone());
+    serve.tasks.spawn(async move {
+        if let Some(listener) = ports.wait("listen", address, &drain).await {
+            let _ = listeners.send(explicit(listener)).await;
+        }
+    });
 }
 
 /// A node without the redirect is worse than one with it, and better than none: what can go on goes on.
@@ -172,7 +178,7 @@ struct Background {
     stop: CancellationToken,
 }
 
-fn start_background(running: &Arc<Running>, admin: tokio::net::TcpListener) -> Background {
+fn start_background(running: &Arc<Running>, admin: SocketAddr) -> Background {
     let background = Background {
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
@@ -181,7 +187,7 @@ fn start_background(running: &Arc<Running>, admin: tokio::net::TcpListener) -> B
     tasks.spawn(serve.upstream.clone().run(stop.clone()));
     tasks.spawn(serve.cache.clone().run(stop.clone()));
     tasks.spawn(keys::refresh(serve.clone(), stop.clone()));
-    tasks.spawn(admin::serve(admin, running.clone(), stop.clone()));
+    tasks.spawn(serve_admin(running.clone(), admin, stop.clone()));
     tasks.spawn({
         let (running, drain) = (running.clone(), running.serve.drain.clone());
         async move {
@@ -191,6 +197,16 @@ fn start_background(running: &Arc<Running>, admin: tokio::net::TcpListener) -> B
         }
     });
     background
+}
+
+async fn serve_admin(running: Arc<Running>, address: SocketAddr, stop: CancellationToken) {
+    let Some(listener) = running.ports.wait("admin.listen", address, &stop).await else {
+        return;
+    };
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => admin::serve(listener, running, stop).await,
+        Err(error) => tracing::error!(%error, "admin.listen can't be served"),
+    }
 }
 
 /// The one line that says it serves.
@@ -252,5 +268,10 @@ async fn drain(running: &Running, background: Background) {
     }
     background.stop.cancel();
     background.tasks.close();
-    background.tasks.wait().await;
+    if tokio::time::timeout(LAST_COMMIT, background.tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the last commit did not finish in time; the one before it counts");
+    }
 }

@@ -4,6 +4,7 @@
 //! A stage names the types of earlier stages, never of later ones; `upstream` and `cache` never see each other.
 
 pub mod app;
+mod asked;
 pub mod body;
 pub mod config;
 pub mod serve;

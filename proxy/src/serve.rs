@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -14,9 +14,10 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::asked::Asked;
 use crate::body::Body;
 use crate::cache::{Answer, Cache};
-use crate::identity::{Caller, Client, ConnectionId, Identity, Place, PodUid, ServiceAccount};
+use crate::identity::{Caller, Client, ConnectionId, Identity, Place, PodUid};
 use crate::policy::{self, Decision, Failure, Reason};
 use crate::relay::{CatchUp, Relay};
 use crate::request_info::{RequestInfo, Verb};
@@ -24,7 +25,7 @@ use crate::respond;
 use crate::runtime::metrics::{Metrics, Origin};
 use crate::tee;
 use crate::tls::Terminator;
-use crate::upstream::{Lane, Upstream};
+use crate::upstream::Upstream;
 
 /// A client may hold this many streams in one HTTP/2 connection: what kube-apiserver itself allows by default is 100,
 /// and client-go opens another connection when they run out.
@@ -34,8 +35,12 @@ const MAX_CONCURRENT_STREAMS: u32 = 100;
 /// (`apiserver:pkg/server/secure_serving.go`).
 const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// How long a client may take over its request head: kube-apiserver's own 32 s.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(32);
+/// How long a client may take over its request head. hyper counts the time a kept-alive connection idles into it, and
+/// client-go keeps one for 90 s: shorter, and a write would race the close.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Go's own bound of a request's headers, which kube-apiserver keeps (`net/http: DefaultMaxHeaderBytes`).
+const MAX_HEADER_BYTES: u32 = 1024 * 1024;
 
 /// A dead HTTP/2 client (its pod froze) is noticed within the sum of these.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
@@ -102,6 +107,7 @@ pub async fn serve_connection(serve: Arc<Serve>, accepted: Accepted) {
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
                 .initial_stream_window_size(STREAM_WINDOW)
+                .max_header_list_size(MAX_HEADER_BYTES)
                 .keep_alive_interval(PING_INTERVAL)
                 .keep_alive_timeout(PING_TIMEOUT)
                 .serve_connection(io, service)
@@ -119,7 +125,6 @@ pub async fn serve_connection(serve: Arc<Serve>, accepted: Accepted) {
             hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_READ_TIMEOUT)
-                .half_close(true)
                 .serve_connection(io, service)
                 .with_upgrades()
         );
@@ -141,7 +146,10 @@ async fn serve_request(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let version = request.version();
-    let asked = Asked::of(serve, client, &request);
+    let asked = Asked::of(&serve.identity, client, &request, SystemTime::now());
+    if let Caller::Unknown(reason) = asked.caller {
+        serve.metrics.unknown_caller(reason);
+    }
     let (mut response, origin) = match asked.refuse_at_once(client) {
         Some(reason) => refuse(serve, &asked, reason),
         None => answer(serve, asked.clone(), request).await,
@@ -160,60 +168,6 @@ async fn serve_request(
         "answered"
     );
     response
-}
-
-/// A request's head, understood.
-#[derive(Clone)]
-pub(crate) struct Asked {
-    pub(crate) method: http::Method,
-    pub(crate) uri: http::Uri,
-    pub(crate) headers: http::HeaderMap,
-    /// `None`: a request line that Kubernetes itself would not understand. It is the upstream's to say so.
-    pub(crate) info: Option<RequestInfo>,
-    pub(crate) caller: Caller,
-    pub(crate) lane: Lane,
-    pub(crate) upgrade: bool,
-}
-
-impl Asked {
-    fn of(serve: &Serve, client: &Client, request: &Request<Incoming>) -> Self {
-        let headers = request.headers().clone();
-        let caller = serve.identity.caller(client, &headers, SystemTime::now());
-        let lane = match &caller {
-            Caller::ServiceAccount(account) => Lane::Caller(account.clone()),
-            Caller::Unknown(_) => Lane::Connection(client.connection),
-        };
-        Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            info: RequestInfo::parse(request.method(), request.uri()).ok(),
-            upgrade: is_upgrade(&headers),
-            headers,
-            caller,
-            lane,
-        }
-    }
-
-    /// A caller that proved itself by a certificate can't be forwarded as itself yet, and is never forwarded as somebody else.
-    fn refuse_at_once(&self, client: &Client) -> Option<Reason> {
-        client.certificate.then_some(Reason::ClientCertificate)
-    }
-
-    fn labels(&self) -> (&'static str, &str) {
-        self.info.as_ref().map_or(("other", ""), |info| {
-            (info.verb.as_str(), info.resource.as_str())
-        })
-    }
-
-    /// The verified caller of a read that Kubernetes would understand: whom the cache learns for.
-    pub(crate) fn known(&self) -> Option<(&ServiceAccount, &RequestInfo)> {
-        match (&self.caller, &self.info) {
-            (Caller::ServiceAccount(account), Some(info)) if info.is_read() && !self.upgrade => {
-                Some((account, info))
-            }
-            _ => None,
-        }
-    }
 }
 
 async fn answer(
@@ -287,6 +241,7 @@ fn fall_back(serve: &Arc<Serve>, asked: Asked, failure: Failure) -> (Response<Bo
     match decision {
         Decision::Cache => from_cache(serve, asked),
         Decision::Refuse(reason) => refuse(serve, &asked, reason),
+        // Not said after a failure; if it were, there is nowhere left to go.
         Decision::Upstream => refuse(serve, &asked, Reason::NeverSeen),
     }
 }
@@ -316,19 +271,10 @@ fn from_cache(serve: &Arc<Serve>, asked: Asked) -> (Response<Body>, Origin) {
 
 fn refuse(serve: &Serve, asked: &Asked, reason: Reason) -> (Response<Body>, Origin) {
     serve.metrics.refusal(reason);
-    (
-        respond::refuse(reason, asked.info.as_ref(), &asked.headers),
-        Origin::Holdfast,
-    )
-}
-
-/// `Connection: upgrade` with an `Upgrade` header: HTTP/1.1 only.
-fn is_upgrade(headers: &http::HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE)
-        && headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+    let mut response = respond::refuse(reason, asked.info.as_ref(), &asked.headers);
+    if asked.method == Method::HEAD {
+        // Over HTTP/2 hyper would send a body, which is a protocol error to Go.
+        *response.body_mut() = crate::body::empty();
+    }
+    (response, Origin::Holdfast)
 }

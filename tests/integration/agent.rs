@@ -9,6 +9,7 @@ use holdfast_tests::demo::Scene;
 use holdfast_tests::fixtures::{CONFIGMAPS, SHOP, WEB};
 use holdfast_tests::holdfast::{ADMIN, LISTEN, Settings};
 use holdfast_tests::{ApiServer, Holdfast, Node, Process, eventually, fixtures};
+use serde_json::json;
 
 /// A debug build on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -171,33 +172,51 @@ fn a_destination_outside_the_ca_s_constraints_is_a_config_error() -> Result<()> 
 }
 
 #[test]
-fn an_occupied_port_is_named_and_nothing_is_left_attached() -> Result<()> {
+fn an_occupied_port_is_named_everything_else_goes_on_and_it_is_taken_when_free() -> Result<()> {
     let node = Node::new()?;
     let api = filled(&node)?;
-    let holdfast = Holdfast::install(&node, &api)?;
-    for (number, address) in [LISTEN, ADMIN].into_iter().enumerate() {
-        let port = address.rsplit(':').next().unwrap_or_default();
-        let script = format!(
-            "import socket,time\ns=socket.socket()\ns.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)\ns.bind(('127.0.0.1',{port}))\ns.listen()\nprint('{{}}',flush=True)\ntime.sleep(600)"
-        );
-        let squatter = Process::spawn(
-            &format!("squatter-{number}"),
-            node.folder(),
-            &mut node.command("python3", ["-c", &script]),
-        )?;
-        squatter.wait_for("the port to be taken", SOON, |lines| {
-            (!lines.is_empty()).then_some(())
+    let mut holdfast = Holdfast::install(&node, &api)?;
+    let squatters = [LISTEN, ADMIN].map(|address| squatter(&node, address));
+    holdfast.start()?;
+    for address in [LISTEN, ADMIN] {
+        eventually("the port to be named", SOON, || {
+            let log = holdfast.log();
+            ensure!(
+                log.contains(&format!("cannot listen on {address}")),
+                "{log}"
+            );
+            Ok(())
         })?;
-        let config = holdfast.path("config.yaml").display().to_string();
-        let output = holdfast.command(&["run", "--config", &config])?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(
-            !output.status.success() && said.contains(address),
-            "{}: {said}",
-            output.status
-        );
     }
+    for squatter in squatters {
+        squatter?.kill()?;
+    }
+    eventually("the admin endpoint", SOON, || {
+        holdfast.admin("/readyz")?.expect(200)
+    })?;
+    eventually("no condition to be left", SOON, || {
+        let status = holdfast.status()?;
+        ensure!(status["conditions"] == json!([]), "{status}");
+        Ok(())
+    })?;
     Ok(())
+}
+
+/// Something else that has the port.
+fn squatter(node: &Node, address: &str) -> Result<Process> {
+    let port = address.rsplit(':').next().unwrap_or_default();
+    let script = format!(
+        "import socket,time\ns=socket.socket()\ns.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)\ns.bind(('127.0.0.1',{port}))\ns.listen()\nprint('{{}}',flush=True)\ntime.sleep(600)"
+    );
+    let squatter = Process::spawn(
+        &format!("squatter-{port}"),
+        node.folder(),
+        &mut node.command("python3", ["-c", &script]),
+    )?;
+    squatter.wait_for("the port to be taken", SOON, |lines| {
+        (!lines.is_empty()).then_some(())
+    })?;
+    Ok(squatter)
 }
 
 #[test]

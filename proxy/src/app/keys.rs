@@ -12,6 +12,9 @@ use crate::serve::Serve;
 /// The API server says `max-age=3600` of them.
 const REFRESH: Duration = Duration::from_secs(3600);
 
+/// How soon a new key of the issuer is fetched, and how often at most somebody's invented one makes Holdfast ask.
+const ROTATED: Duration = Duration::from_secs(30);
+
 /// After a failed fetch.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -26,17 +29,29 @@ pub(super) async fn refresh(serve: Arc<Serve>, stop: CancellationToken) {
                 }
                 continue;
             }
-            let pause = match fetch(&serve).await {
-                Ok(()) => REFRESH,
+            match fetch(&serve).await {
+                Ok(()) => fresh_for_a_while(&serve).await,
                 Err(error) => {
                     tracing::debug!(%error, "the issuer's keys could not be fetched");
-                    RETRY
+                    tokio::time::sleep(RETRY).await;
                 }
-            };
-            tokio::time::sleep(pause).await;
+            }
         }
     })
     .await;
+}
+
+/// Until the keys are due again: after an hour, or when a token was signed by a key they do not hold.
+async fn fresh_for_a_while(serve: &Serve) {
+    serve.identity.take_unknown_key();
+    let due = tokio::time::Instant::now() + REFRESH;
+    while tokio::time::Instant::now() < due {
+        tokio::time::sleep(ROTATED).await;
+        if serve.identity.take_unknown_key() {
+            tracing::debug!("a token names a key that is not known: the issuer may have rotated");
+            return;
+        }
+    }
 }
 
 async fn fetch(serve: &Serve) -> anyhow::Result<()> {

@@ -42,7 +42,7 @@ impl Probe for Running {
             "uplink": metrics::state_name(upstream.uplink()),
             "servers": upstream.status(),
             "intercept": self.intercept.as_ref().map(|intercept| intercept.status()),
-            "conditions": self.intercept_conditions(),
+            "conditions": self.conditions(),
             "cache": self.serve.cache.status(SystemTime::now()),
         })
     }
@@ -61,6 +61,12 @@ impl Probe for Running {
 }
 
 impl Running {
+    fn conditions(&self) -> Vec<String> {
+        let mut conditions = self.ports.conditions();
+        conditions.extend(self.intercept_conditions());
+        conditions
+    }
+
     fn intercept_conditions(&self) -> Vec<String> {
         let attached = self.intercept.iter();
         self.condition

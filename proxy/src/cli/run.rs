@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use holdfast::config::values;
@@ -10,6 +11,9 @@ use holdfast::{app, config};
 
 /// More would only take memory on a node of one to four cores: the work is mostly waiting.
 const MAX_WORKERS: usize = 2;
+
+/// For threads that are inside a system call when everything else has ended.
+const LAST_THREADS: Duration = Duration::from_millis(300);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -42,11 +46,14 @@ impl Args {
         }
         let filter = telemetry::init(&config.log)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        tokio::runtime::Builder::new_multi_thread()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores.min(MAX_WORKERS))
             .enable_all()
             .build()
-            .context("the runtime could not be started")?
-            .block_on(app::run(config, filter))
+            .context("the runtime could not be started")?;
+        let ended = runtime.block_on(app::run(config, filter));
+        // Dropped, the runtime would wait for a name lookup that hangs in the dark.
+        runtime.shutdown_timeout(LAST_THREADS);
+        ended
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED,
@@ -62,6 +63,8 @@ pub(super) struct Keyring {
     keys: HashMap<String, Key>,
     expected: Expected,
     verdicts: Remembered<Arc<Verified>>,
+    /// A token named a key that is not in this set: the issuer may have a new one.
+    unknown_key: AtomicBool,
 }
 
 impl Keyring {
@@ -82,6 +85,7 @@ impl Keyring {
             keys,
             expected: Expected { issuer, audiences },
             verdicts: Remembered::default(),
+            unknown_key: AtomicBool::new(false),
         })
     }
 
@@ -89,9 +93,18 @@ impl Keyring {
     pub(super) fn verify(&self, token: &str) -> Result<Arc<Verified>, UnknownReason> {
         let digest = Sha256::digest(token).into();
         self.verdicts.get_or_reach(digest, || {
-            let find = |kid: &str| self.keys.get(kid);
+            let find = |kid: &str| {
+                let key = self.keys.get(kid);
+                self.unknown_key.fetch_or(key.is_none(), Ordering::Relaxed);
+                key
+            };
             token::verify(token, find, &self.expected).map(Arc::new)
         })
+    }
+
+    /// Whether a token named a key that is not in this set since this was last asked.
+    pub(super) fn take_unknown_key(&self) -> bool {
+        self.unknown_key.swap(false, Ordering::Relaxed)
     }
 }
 

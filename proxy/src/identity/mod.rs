@@ -12,7 +12,7 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 
@@ -65,6 +65,14 @@ pub enum Caller {
     ServiceAccount(ServiceAccount),
     /// Passed upstream, never learnt from, never answered from the cache.
     Unknown(UnknownReason),
+}
+
+/// What a request's credential proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    pub caller: Caller,
+    /// The credential is one the upstream would still accept: known, and not merely within the grace that the dark gives.
+    pub current: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -137,16 +145,28 @@ impl Identity {
         Ok(())
     }
 
-    /// Tokens can be verified. False until the first [`Identity::set_keys`].
-    pub fn has_keys(&self) -> bool {
-        self.keyring.load().is_some()
+    /// A token named a key that the issuer may have got since the last [`Identity::set_keys`]. Asking resets it.
+    pub fn take_unknown_key(&self) -> bool {
+        let keyring = self.keyring.load();
+        keyring.as_ref().is_some_and(|ring| ring.take_unknown_key())
     }
 
     /// Who sends this request. A verified signature is remembered (bounded, by the token's digest), time and pod are checked each time.
     pub fn caller(&self, client: &Client, headers: &http::HeaderMap, now: SystemTime) -> Caller {
+        self.prove(client, headers, now).caller
+    }
+
+    /// Who sends this request, and whether the upstream will agree.
+    pub fn prove(&self, client: &Client, headers: &http::HeaderMap, now: SystemTime) -> Proof {
         match self.service_account(client, headers, now) {
-            Ok(account) => Caller::ServiceAccount(account),
-            Err(reason) => Caller::Unknown(reason),
+            Ok((account, current)) => Proof {
+                caller: Caller::ServiceAccount(account),
+                current,
+            },
+            Err(reason) => Proof {
+                caller: Caller::Unknown(reason),
+                current: false,
+            },
         }
     }
 
@@ -155,14 +175,15 @@ impl Identity {
         client: &Client,
         headers: &http::HeaderMap,
         now: SystemTime,
-    ) -> Result<ServiceAccount, UnknownReason> {
+    ) -> Result<(ServiceAccount, bool), UnknownReason> {
         let token = proof::bearer_token(headers)?;
         let keyring = self.keyring.load();
         let keyring = keyring.as_ref().ok_or(UnknownReason::NoKeys)?;
         let verified = keyring.verify(token)?;
         verified.check_time(now, self.config.expired_grace)?;
         verified.check_pod(client.pod_for_tokens())?;
-        Ok(verified.account.clone())
+        let current = verified.check_time(now, Duration::ZERO).is_ok();
+        Ok((verified.account.clone(), current))
     }
 }
 

@@ -555,9 +555,30 @@ fn garbage_is_an_opaque_token_or_a_bad_signature() {
 #[test]
 fn without_keys_nobody_is_known() {
     let identity = Identity::new(&config());
-    assert!(!identity.has_keys());
     let caller = identity.caller(&in_pod(), &bearer(&token(&claims())), at(60));
     assert_eq!(caller, unknown(UnknownReason::NoKeys));
+}
+
+#[test]
+fn a_token_within_the_grace_is_known_but_not_current() {
+    let headers = bearer(&token(&claims()));
+    let proof = |seconds: i64| identity().prove(&in_pod(), &headers, at(seconds));
+    assert!(proof(60).current);
+    let late = proof(LIFETIME as i64 + 120);
+    assert_eq!(late.caller, account());
+    assert!(!late.current, "the upstream would say 401");
+}
+
+#[test]
+fn a_token_of_an_unknown_key_is_noticed_once() {
+    let identity = identity();
+    identity.caller(&in_pod(), &bearer(&token(&claims())), at(60));
+    assert!(!identity.take_unknown_key(), "its key is known");
+    let header = json!({"alg": "ES256", "kid": "another"});
+    let other = ISSUER_KEYS.sign("ES256", &header, &claims());
+    identity.caller(&in_pod(), &bearer(&other), at(60));
+    assert!(identity.take_unknown_key());
+    assert!(!identity.take_unknown_key());
 }
 
 #[test]

@@ -4,21 +4,26 @@
 //! whose stream needs it, as that client itself could have done.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderName, Request, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 
-use crate::body;
+use crate::asked::Asked;
+use crate::body::{self, Body};
 use crate::request_info::{RequestInfo, Scope};
-use crate::serve::{Asked, Serve};
+use crate::serve::Serve;
 
 /// Lists under way at once: each may be large, and none is urgent.
 const MAX_CATCHING_UP: usize = 2;
 
-/// A list that is not read in this long is given up; the next stream of the scope may try again.
+/// A list that is not read in this long is given up.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// After a list that failed, its stream asks again no sooner.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// The client's headers that say who asks and in what form. Everything else was about its watch.
 const HEADERS: [HeaderName; 3] = [header::AUTHORIZATION, header::ACCEPT, header::USER_AGENT];
@@ -59,73 +64,55 @@ impl Drop for Turn {
     }
 }
 
-/// Lists the scope of this watch once, beside the stream. `false`: not now, ask again with a later event.
-pub(super) fn list_once(serve: &Arc<Serve>, asked: &Asked) -> bool {
+/// Lists the scope of this watch once, beside the stream. `caught_up` is the stream's own: set while a list is under way
+/// and after it was learnt, so that no event asks twice.
+pub(super) fn list_once(serve: &Arc<Serve>, asked: &Asked, caught_up: &Arc<AtomicBool>) {
     let Some(scope) = asked.known().and_then(|(_, info)| info.scope()) else {
-        return true;
+        return;
     };
     let Some(uri) = list_uri(&asked.uri) else {
-        return true;
+        return;
     };
     let accept = asked.headers.get(header::ACCEPT);
     let accept = accept.and_then(|value| value.to_str().ok().map(str::to_owned));
     let Some(turn) = serve.catch_up.begin((scope, accept)) else {
-        return false;
+        return;
     };
-    let (serve, asked) = (serve.clone(), asked.clone());
+    caught_up.store(true, Ordering::Relaxed);
+    let (serve, asked, caught_up) = (serve.clone(), asked.clone(), caught_up.clone());
     let drain = serve.drain.clone();
     serve.tasks.clone().spawn(async move {
         let list = async {
             // Many nodes may have been restarted at once.
             tokio::time::sleep(serve.resume_jitter.mul_f64(fastrand::f64())).await;
-            list(&serve, &asked, uri).await;
+            // Given up, the learner is dropped: a list that was not read whole proves nothing.
+            let learnt = tokio::time::timeout(PATIENCE, list(&serve, &asked, uri)).await;
+            drop(turn);
+            if learnt.ok().flatten().is_none() {
+                tokio::time::sleep(PAUSE).await;
+                caught_up.store(false, Ordering::Relaxed);
+            }
         };
-        // Given up, the learner is dropped: a list that was not read whole proves nothing.
-        let _ = drain
-            .run_until_cancelled(tokio::time::timeout(PATIENCE, list))
-            .await;
-        drop(turn);
+        drain.run_until_cancelled(list).await;
     });
-    true
 }
 
-async fn list(serve: &Serve, asked: &Asked, uri: Uri) {
-    let mut request = Request::new(body::empty());
-    *request.uri_mut() = uri.clone();
-    for name in HEADERS {
-        for value in asked.headers.get_all(&name) {
-            request.headers_mut().append(name.clone(), value.clone());
-        }
-    }
-    // The learner inflates; the road is narrow.
-    let gzip = http::HeaderValue::from_static("gzip");
-    request.headers_mut().insert(header::ACCEPT_ENCODING, gzip);
-    let headers = request.headers().clone();
-    let Ok(info) = RequestInfo::parse(request.method(), &uri) else {
-        return;
-    };
-    let Ok(response) = serve.upstream.forward(&asked.lane, request, true).await else {
-        return;
-    };
-    if response.status() != StatusCode::OK {
-        return;
-    }
-    let Some((account, _)) = asked.known() else {
-        return;
-    };
+/// `None`: nothing was learnt.
+async fn list(serve: &Serve, asked: &Asked, uri: Uri) -> Option<()> {
+    let (account, _) = asked.known()?;
+    let request = list_request(asked, uri);
+    let (headers, uri) = (request.headers().clone(), request.uri().clone());
+    let info = RequestInfo::parse(request.method(), &uri).ok()?;
+    let answer = serve.upstream.forward(&asked.lane, request, true).await;
+    let response = answer
+        .ok()
+        .filter(|answer| answer.status() == StatusCode::OK)?;
     let (parts, mut body) = response.into_parts();
     let now = SystemTime::now();
-    let Some(mut learner) = serve.cache.learner(account, &info, &headers, &parts, now) else {
-        return;
-    };
+    let mut learner = serve.cache.learner(account, &info, &headers, &parts, now)?;
     while let Some(frame) = body.frame().await {
-        match frame {
-            Ok(frame) => {
-                if let Some(data) = frame.data_ref() {
-                    learner.feed(data);
-                }
-            }
-            Err(_) => return,
+        if let Some(data) = frame.ok()?.data_ref() {
+            learner.feed(data);
         }
     }
     learner.finish();
@@ -133,6 +120,21 @@ async fn list(serve: &Serve, asked: &Asked, uri: Uri) {
         path = info.path,
         "a collection that had fallen behind was listed"
     );
+    Some(())
+}
+
+fn list_request(asked: &Asked, uri: Uri) -> Request<Body> {
+    let mut request = Request::new(body::empty());
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    for name in HEADERS {
+        for value in asked.headers.get_all(&name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    // The learner inflates; the road is narrow.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    request
 }
 
 /// The LIST of a watch's scope. `None` for the legacy `/watch/` prefix, which has no LIST at its own path.

@@ -1,5 +1,7 @@
 //! The upstream's events on their way to the client.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use http_body_util::BodyExt;
 
@@ -27,7 +29,7 @@ impl Relay {
                     let Ok(data) = frame.into_data() else {
                         continue;
                     };
-                    splitter.feed(data.clone());
+                    splitter.feed(data);
                     match self.pass_events(&mut splitter, feed.as_mut()).await {
                         Ok(true) => {}
                         // Not the stream it was said to be. The bytes are still the client's: from here on they pass unread.
@@ -53,8 +55,8 @@ impl Relay {
                     self.note(&event);
                     if let Some(feed) = feed.as_deref_mut() {
                         feed.event(&event);
-                        if !self.caught_up && feed.is_behind() {
-                            self.caught_up = catch_up::list_once(&self.serve, &self.asked);
+                        if !self.caught_up.load(Ordering::Relaxed) && feed.is_behind() {
+                            catch_up::list_once(&self.serve, &self.asked, &self.caught_up);
                         }
                     }
                     self.client
@@ -105,7 +107,15 @@ impl Relay {
         if self.client.send(Ok(rest)).await.is_err() {
             return Next::End;
         }
-        while let Some(frame) = upstream.frame().await {
+        loop {
+            // As in `pass`: nothing is lost by dropping either.
+            let frame = tokio::select! {
+                () = self.client.closed() => return Next::End,
+                frame = upstream.frame() => frame,
+            };
+            let Some(frame) = frame else {
+                return Next::End;
+            };
             let data = match frame {
                 Ok(frame) => match frame.into_data() {
                     Ok(data) => Ok(data),
@@ -115,9 +125,8 @@ impl Relay {
             };
             let broke = data.is_err();
             if self.client.send(data).await.is_err() || broke {
-                break;
+                return Next::End;
             }
         }
-        Next::End
     }
 }

@@ -21,17 +21,19 @@ mod resume;
 pub use catch_up::CatchUp;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Response, header};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::asked::Asked;
 use crate::body::{Body, BoxError};
 use crate::cache::{BOOKMARK_INTERVAL, WatchAnswer, WatchFeed, WatchFormat, wire};
 use crate::policy::Uplink;
 use crate::request_info::accept::{self, Encoding, Representation};
-use crate::serve::{Asked, Serve};
+use crate::serve::Serve;
 
 /// Chunks waiting for a client that reads slowly. Small: the API server's own backpressure does the rest.
 const QUEUE: usize = 8;
@@ -47,8 +49,8 @@ pub struct Relay {
     encoding: Encoding,
     /// What the client has seen; `None` while that is not a point to resume from (initial events are under way).
     seen: Option<u64>,
-    /// The collection of this stream was asked for whole because it had fallen behind. Once is enough.
-    caught_up: bool,
+    /// The collection of this stream is being, or was, listed because it had fallen behind.
+    caught_up: Arc<AtomicBool>,
 }
 
 /// How a phase ended.
@@ -118,7 +120,7 @@ impl Relay {
             format,
             encoding,
             seen,
-            caught_up: false,
+            caught_up: Arc::default(),
         };
         (relay, body::receive(receiver))
     }

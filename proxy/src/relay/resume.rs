@@ -6,10 +6,10 @@ use http::{Request, StatusCode, Uri};
 use tokio::time::Instant;
 
 use super::{Next, Relay};
+use crate::asked::Asked;
 use crate::body;
 use crate::cache::wire;
 use crate::request_info::RequestInfo;
-use crate::serve::Asked;
 
 /// What the API server chooses when a client gives no `timeoutSeconds`: at random between this and twice this (`--min-request-timeout`).
 const MIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(1800);

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::identity::UnknownReason;
 use crate::policy::{Reason, Uplink};
 pub use scrape::{CacheReadings, Readings};
 use scrape::{Process, Scrape};
@@ -65,6 +66,7 @@ pub struct Metrics {
     refusals: Family<ReasonLabel, Counter>,
     not_learnt: Family<ReasonLabel, Counter>,
     handshake_failures: Family<ReasonLabel, Counter>,
+    unknown_callers: Family<ReasonLabel, Counter>,
     uplink_state: Family<StateLabel, Gauge>,
     held_watches: Gauge,
 }
@@ -98,6 +100,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             not_learnt: Family::default(),
             handshake_failures: Family::default(),
+            unknown_callers: Family::default(),
             uplink_state: Family::default(),
             held_watches: Gauge::default(),
         };
@@ -133,6 +136,12 @@ impl Metrics {
     /// An answer's collection was given up (`reason`: `Lagging`, `Malformed`, ...). The caller's bytes were not touched.
     pub fn not_learnt(&self, reason: &'static str) {
         self.not_learnt.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A request whose caller is unknown (`reason`: `PodMismatch`, `Anonymous`, ...): forwarded, never learnt from nor served.
+    pub fn unknown_caller(&self, reason: UnknownReason) {
+        let callers = &self.unknown_callers;
+        callers.get_or_create(&[("reason", reason.as_str())]).inc();
     }
 
     pub fn handshake_failed(&self, reason: &'static str) {
@@ -189,6 +198,11 @@ impl Metrics {
             "handshake_failures",
             "TLS handshakes that came to nothing, by reason",
             self.handshake_failures.clone(),
+        );
+        registry.register(
+            "unknown_callers",
+            "Requests of callers that proved no identity, by reason; forwarded, never learnt from nor answered from the cache",
+            self.unknown_callers.clone(),
         );
         registry.register(
             "uplink_state",

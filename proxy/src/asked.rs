@@ -1,0 +1,106 @@
+//! A request's head, understood: what every later step is decided by.
+
+use std::time::SystemTime;
+
+use http::{HeaderMap, Method, Request, Uri, header};
+
+use crate::identity::{Caller, Client, Identity, ServiceAccount};
+use crate::policy::Reason;
+use crate::request_info::RequestInfo;
+use crate::upstream::Lane;
+
+/// What was asked, by whom.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    /// `None`: a request line that Kubernetes itself would not understand. It is the upstream's to say so.
+    pub(crate) info: Option<RequestInfo>,
+    pub(crate) caller: Caller,
+    pub(crate) lane: Lane,
+    pub(crate) upgrade: bool,
+}
+
+impl Asked {
+    pub(crate) fn of<B>(
+        identity: &Identity,
+        client: &Client,
+        request: &Request<B>,
+        now: SystemTime,
+    ) -> Self {
+        let headers = request.headers().clone();
+        let proof = identity.prove(client, &headers, now);
+        // A token the upstream will say 401 to must not take down the connection its siblings share.
+        let lane = match &proof.caller {
+            Caller::ServiceAccount(account) if proof.current => Lane::Caller(account.clone()),
+            _ => Lane::Connection(client.connection),
+        };
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            info: RequestInfo::parse(request.method(), request.uri()).ok(),
+            upgrade: is_upgrade(&headers),
+            headers,
+            caller: proof.caller,
+            lane,
+        }
+    }
+
+    /// A caller that proved itself by a certificate can't be forwarded as itself yet, and is never forwarded as somebody else.
+    pub(crate) fn refuse_at_once(&self, client: &Client) -> Option<Reason> {
+        client.certificate.then_some(Reason::ClientCertificate)
+    }
+
+    /// Verb and resource, for metrics and the log.
+    pub(crate) fn labels(&self) -> (&'static str, &str) {
+        self.info.as_ref().map_or(("other", ""), |info| {
+            (info.verb.as_str(), info.resource.as_str())
+        })
+    }
+
+    /// The verified caller of a read that Kubernetes would understand: whom the cache learns for.
+    pub(crate) fn known(&self) -> Option<(&ServiceAccount, &RequestInfo)> {
+        match (&self.caller, &self.info) {
+            (Caller::ServiceAccount(account), Some(info)) if info.is_read() && !self.upgrade => {
+                Some((account, info))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `Connection: upgrade` with an `Upgrade` header: HTTP/1.1 only.
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE)
+        && headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upgrade_is_named_by_connection_among_others_and_in_any_case() {
+        let headers = |connection: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                header::UPGRADE,
+                header::HeaderValue::from_static("websocket"),
+            );
+            headers.insert(
+                header::CONNECTION,
+                header::HeaderValue::from_static(connection),
+            );
+            headers
+        };
+        assert!(is_upgrade(&headers("keep-alive, Upgrade")));
+        assert!(!is_upgrade(&headers("keep-alive")));
+        assert!(!is_upgrade(&HeaderMap::new()));
+    }
+}
