@@ -125,6 +125,13 @@ impl Collection {
         self.complete && self.members.contains_key(id)
     }
 
+    /// Whether the object is a member, or may become one when the list comes that a stream is ahead of.
+    pub(super) fn may_hold(&self, id: &ObjectId) -> bool {
+        let is_ahead = |feed: &Feed| !feed.backlog.is_empty();
+        self.members.contains_key(id)
+            || (id.is_in(self.scope.namespace.as_deref()) && self.feeds.values().any(is_ahead))
+    }
+
     pub(super) fn is_fed(&self) -> bool {
         !self.feeds.is_empty()
     }

@@ -330,10 +330,9 @@ impl List {
             list = whole;
         }
         if head.continue_token.is_empty() {
-            state.commit_list(&scope, encoding, list, now);
-        } else {
-            state.pages.hold(page(head.continue_token), list, now);
+            return state.commit_list(&scope, encoding, list, now);
         }
+        state.pages.hold(page(head.continue_token), list, now);
         Ok(())
     }
 }

@@ -152,23 +152,22 @@ impl Cache {
         WatchFeed::new(&self.shared, caller, info, response, now)
     }
 
-    /// The upstream said 401, 403, 404 or 410 to this read: takes grants back, removes what a 404 proves gone.
+    /// The upstream said 4xx to this read: a 403 takes grants back, a 404 forgets an object that no collection vouches for.
+    /// A 401 is about one token: others of the same service account, such as the pod that replaces this one, have theirs.
     pub fn refused(&self, caller: &ServiceAccount, info: &RequestInfo, status: StatusCode) {
         let Some(granted) = learn::granted(info) else {
             return;
         };
         let mut state = self.shared.lock();
         let changes = match (status, granted) {
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Granted::Scope(scope)) => {
+            (StatusCode::FORBIDDEN, Granted::Scope(scope)) => {
                 state.grants.refuse_scope(caller, &scope)
             }
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Granted::Object(object)) => {
+            (StatusCode::FORBIDDEN, Granted::Object(object)) => {
                 let now = unix_seconds(SystemTime::now());
                 state.grants.refuse_object(caller, &object, now)
             }
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Granted::Path(path)) => {
-                state.grants.refuse_path(caller, &path)
-            }
+            (StatusCode::FORBIDDEN, Granted::Path(path)) => state.grants.refuse_path(caller, &path),
             // "At least as new as 0" is whatever that API server had at hand: it may not have heard of the object yet.
             (StatusCode::NOT_FOUND, Granted::Object(object))
                 if info.options.resource_version.is_empty() =>

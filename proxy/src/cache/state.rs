@@ -27,6 +27,8 @@ pub(super) enum NotLearnt {
     Malformed,
     /// A Table, or metadata alone: no object of this resource.
     OtherRepresentation,
+    /// Something it holds was forgotten while it was being read.
+    Overtaken,
     /// More than the cache was told to hold.
     Full,
     /// The disk is slower than the upstream.
@@ -38,6 +40,7 @@ impl NotLearnt {
         match self {
             Self::Malformed => "Malformed",
             Self::OtherRepresentation => "OtherRepresentation",
+            Self::Overtaken => "Overtaken",
             Self::Full => "Full",
             Self::Lagging => "Lagging",
         }
@@ -167,29 +170,34 @@ impl State {
         encoding: Encoding,
         mut list: PartialList,
         now: u64,
-    ) {
+    ) -> Result<(), NotLearnt> {
         let resource = GroupResource::of(&scope.resource);
-        // What was deleted since is known to be; a member without its bytes could not be served.
-        list.members.retain(|id, _| {
-            (self
-                .facts
-                .find(&resource, id, &scope.resource.version, encoding))
-            .is_some()
+        let form = (scope.resource.version.as_str(), encoding);
+        let mut is_whole = true;
+        list.members.retain(|id, seen| {
+            let is_known = self.facts.find(&resource, id, form.0, form.1).is_some();
+            // A stream told that it was deleted since; or its bytes are lost, and a list without it would say that it is gone.
+            is_whole &= is_known || self.facts.judge(&resource, id, form, *seen) == Upsert::Gone;
+            is_known
         });
+        if !is_whole {
+            return Err(NotLearnt::Overtaken);
+        }
         let Some(id) = self.collection(scope, encoding, &list) else {
-            return;
+            return Err(NotLearnt::Full);
         };
         let Some(collection) = self.collections.get_mut(id) else {
-            return;
+            return Ok(());
         };
         let resource_version = list.resource_version;
         let Some(changes) = collection.commit(list.members.clone(), resource_version, now) else {
-            return;
+            return Ok(());
         };
         self.write_changes(id, changes);
         if is_unfiltered(scope) {
             self.sweep(scope, &list.members, resource_version);
         }
+        Ok(())
     }
 
     /// The id of the collection of this scope, which is made if there is room.
@@ -242,12 +250,7 @@ impl State {
         resource_version: u64,
     ) {
         for fact in self.facts.remove(resource, id, resource_version) {
-            let key = fact_key(resource, &fact.version, fact.encoding, id);
-            self.writes.put_volatile(key.clone(), None);
-            if self.keeping(resource) == Keeping::Disk {
-                self.writes.put(Table::Facts, key.clone(), None);
-                self.writes.put(Table::Objects, key, None);
-            }
+            self.unwrite(resource, id, &fact.version, fact.encoding);
         }
         for collection_id in self.collections.ids_of(resource) {
             let forgotten = self
@@ -272,12 +275,36 @@ impl State {
         version: &str,
         encoding: Encoding,
     ) {
+        self.forget(resource, id, version, encoding);
+        self.give_up_unsound(resource);
+    }
+
+    fn forget(
+        &mut self,
+        resource: &GroupResource,
+        id: &ObjectId,
+        version: &str,
+        encoding: Encoding,
+    ) {
         if self.facts.lose(resource, id, version, encoding) {
-            let key = fact_key(resource, version, encoding, id);
+            self.unwrite(resource, id, version, encoding);
+        }
+    }
+
+    /// A fact is known no more, neither is it where it was kept.
+    fn unwrite(
+        &mut self,
+        resource: &GroupResource,
+        id: &ObjectId,
+        version: &str,
+        encoding: Encoding,
+    ) {
+        let key = fact_key(resource, version, encoding, id);
+        self.writes.put_volatile(key.clone(), None);
+        if self.keeping(resource) == Keeping::Disk {
             self.writes.put(Table::Facts, key.clone(), None);
             self.writes.put(Table::Objects, key, None);
         }
-        self.give_up_unsound(resource);
     }
 
     /// Gives up the collections of a resource that hold a member without its fact.
@@ -298,20 +325,24 @@ impl State {
         }
     }
 
-    /// A GET of the object was answered 404.
+    /// A GET of the object was answered 404: what was known of it in that version is forgotten, but for what a collection vouches for.
+    ///
+    /// The answer has no RV. It may be older than what a stream showed since, and it may mean that the version is not served (any more, or yet):
+    /// so it proves no deletion. A collection hears of those by itself, and its content is true at its RV.
     pub(super) fn object_missing(&mut self, object: &ObjectKey) {
         let Some(id) = ObjectId::of(object) else {
             return;
         };
         let resource = GroupResource::of(&object.resource);
-        let latest = self
-            .facts
-            .get(&resource, &id)
-            .iter()
-            .map(|fact| fact.resource_version)
-            .max();
-        if let Some(latest) = latest {
-            self.object_gone(&resource, &id, latest);
+        for encoding in [Encoding::Json, Encoding::Protobuf] {
+            let is_held = self.collections.of(&resource).any(|(_, collection)| {
+                collection.scope.resource == object.resource
+                    && collection.encoding == encoding
+                    && collection.may_hold(&id)
+            });
+            if !is_held {
+                self.forget(&resource, &id, &object.resource.version, encoding);
+            }
         }
     }
 

@@ -135,7 +135,9 @@ impl WatchFeed {
         {
             list.resource_version = resource_version;
             list.kind = state.facts.word(&event.meta.kind);
-            state.commit_list(&self.scope, self.encoding, *list, now);
+            if let Err(reason) = state.commit_list(&self.scope, self.encoding, *list, now) {
+                self.shared.not_learnt(reason);
+            }
             if let Some(collection) = state.collections.get_mut(self.collection) {
                 collection.resumed(self.feed, resource_version);
             }

@@ -129,6 +129,18 @@ async fn a_refused_caller_is_served_no_more() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_no_longer_accepted_takes_nothing_from_those_with_a_good_one() {
+    let bench = known();
+    for uri in [PODS, P] {
+        let status = http::StatusCode::UNAUTHORIZED;
+        bench.cache.refused(&caller("x"), &info(uri), status);
+    }
+    for uri in [PODS, P] {
+        assert!(bench.get("x", uri).await.is_ok(), "{uri}");
+    }
+}
+
+#[tokio::test]
 async fn each_client_gets_an_encoding_it_accepts() {
     let bench = known();
     let content_type = |accept| match bench.ask("x", PODS, accept) {

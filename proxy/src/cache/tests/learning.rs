@@ -6,6 +6,8 @@ use http::header::CONTENT_ENCODING;
 
 use super::*;
 
+const POD: &str = "/api/v1/namespaces/a/pods/p";
+
 fn names(list: Result<(String, Vec<String>), Reason>) -> Result<Vec<String>, Reason> {
     list.map(|(_, names)| names)
 }
@@ -290,22 +292,70 @@ async fn what_curl_was_shown_indented_is_kept_as_others_see_it() {
     assert_eq!(told, value.to_string() + "\n");
 }
 
-#[tokio::test]
-async fn a_404_proves_an_object_gone() {
-    let bench = Bench::new();
-    bench.learn(
-        "x",
-        PODS_IN_A,
-        &pod_list(10, &[item("a", "p", 5), item("a", "q", 6)]),
-    );
-    let path = "/api/v1/namespaces/a/pods/p";
+fn not_found(bench: &Bench, path: &str) {
     bench
         .cache
         .refused(&caller("y"), &info(path), http::StatusCode::NOT_FOUND);
-    assert_eq!(reason(bench.get("x", path).await), Some(Reason::NotFound));
+}
+
+#[tokio::test]
+async fn a_404_takes_nothing_from_a_complete_collection() {
+    let bench = Bench::new();
+    let pods = pod_list(10, &[item("a", "p", 5), item("a", "q", 6)]);
+    bench.learn("x", PODS_IN_A, &pods);
+    not_found(&bench, "/api/v9/namespaces/a/pods/p");
+    not_found(&bench, POD);
+    let both = Ok(vec!["p@5".to_owned(), "q@6".to_owned()]);
+    assert_eq!(names(bench.list("x", PODS_IN_A).await), both);
+    bench.learn("x", PODS_IN_A, &pods);
+    assert_eq!(names(bench.list("x", PODS_IN_A).await), both);
+}
+
+#[tokio::test]
+async fn a_404_forgets_an_object_known_by_itself_until_it_is_seen_again() {
+    let bench = Bench::new();
+    bench.learn("x", POD, &pod("a", "p", 5));
+    not_found(&bench, "/api/v9/namespaces/a/pods/p");
+    assert!(bench.get("x", POD).await.is_ok(), "of another version");
+    not_found(&bench, POD);
+    assert_eq!(reason(bench.get("x", POD).await), Some(Reason::NeverSeen));
+    bench.learn("x", POD, &pod("a", "p", 5));
+    assert!(bench.get("x", POD).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_404_while_a_list_is_being_read_does_not_shorten_the_list() {
+    let bench = Bench::new();
+    let response = ok(JSON);
+    let mut learner = bench
+        .cache
+        .learner(
+            &caller("x"),
+            &info(PODS_IN_A),
+            &agent("curl/8"),
+            &response,
+            now(),
+        )
+        .expect("to learn");
+    learner.feed(pod_list(10, &[item("a", "p", 5), item("a", "q", 6)]).as_bytes());
+    not_found(&bench, POD);
+    learner.finish();
+    assert_eq!(
+        reason(bench.list("x", PODS_IN_A).await),
+        Some(Reason::Incomplete)
+    );
+}
+
+#[tokio::test]
+async fn a_404_that_was_on_its_way_when_a_stream_showed_the_object_changes_nothing() {
+    let bench = Bench::new();
+    let mut feed = bench.watch("x", &format!("{PODS_IN_A}?watch=1&resourceVersion=10"));
+    feed.event(&event("ADDED", &pod("a", "p", 11)));
+    not_found(&bench, POD);
+    bench.learn("x", PODS_IN_A, &pod_list(10, &[]));
     assert_eq!(
         names(bench.list("x", PODS_IN_A).await),
-        Ok(vec!["q@6".to_owned()])
+        Ok(vec!["p@11".to_owned()])
     );
 }
 
