@@ -23,7 +23,6 @@ use crate::request_info::{ObjectKey, RequestInfo, Scope, Verb};
 pub struct Learner {
     shared: Arc<Shared>,
     caller: ServiceAccount,
-    granted: Granted,
     inflate: Inflate,
     what: What,
     failed: Option<NotLearnt>,
@@ -35,8 +34,6 @@ enum What {
     List(Box<List>),
     Object(ObjectKey, Encoding, Vec<u8>),
     Response(ResponseKey, ResponseFact, Vec<u8>),
-    /// Nothing the cache keeps; that it was answered is a grant all the same.
-    GrantOnly,
 }
 
 struct List {
@@ -61,13 +58,14 @@ impl Learner {
         }
         let granted = granted(info)?;
         let now = unix_seconds(now);
+        shared.lock().grant(caller, granted.clone(), now);
         let mut inflate = Inflate::new(request, &response.headers)?;
         let what = match &granted {
-            Granted::Scope(scope) => list(shared, scope, info, &response.headers),
-            Granted::Object(object) => single(shared, object, &response.headers),
+            Granted::Scope(scope) => list(shared, scope, info, &response.headers)?,
+            Granted::Object(object) => single(shared, object, &response.headers)?,
             Granted::Path(path) => {
                 inflate.leave_indentation();
-                whole(path, request, &response.headers, now)
+                whole(path, request, &response.headers, now)?
             }
             Granted::GetRefused(_) => return None,
         };
@@ -77,7 +75,6 @@ impl Learner {
         Some(Self {
             shared: shared.clone(),
             caller: caller.clone(),
-            granted,
             inflate,
             what,
             failed: None,
@@ -87,7 +84,7 @@ impl Learner {
 
     /// The next bytes as they came from the upstream (gzip included). Bounded memory: never the whole list.
     pub fn feed(&mut self, chunk: &[u8]) {
-        if self.failed.is_some() || matches!(self.what, What::GrantOnly) {
+        if self.failed.is_some() {
             return;
         }
         let Self {
@@ -106,7 +103,6 @@ impl Learner {
         let Self {
             shared,
             caller,
-            granted,
             inflate,
             mut what,
             failed,
@@ -114,7 +110,6 @@ impl Learner {
         } = self;
         let learnt = match failed {
             Some(reason) => Err(reason),
-            None if matches!(what, What::GrantOnly) => Ok(()),
             None => inflate
                 .finish(&mut |bytes| what.feed(&shared, bytes, now))
                 .and_then(|()| what.finish(&shared, &caller, now)),
@@ -122,7 +117,6 @@ impl Learner {
         if let Err(reason) = learnt {
             shared.not_learnt(reason);
         }
-        shared.lock().grant(&caller, granted, now);
     }
 }
 
@@ -165,40 +159,33 @@ pub(super) fn encoding(headers: &HeaderMap) -> Option<Encoding> {
     }
 }
 
-fn list(shared: &Shared, scope: &Scope, info: &RequestInfo, headers: &HeaderMap) -> What {
+/// `None` here and below: an answer the cache does not keep.
+fn list(shared: &Shared, scope: &Scope, info: &RequestInfo, headers: &HeaderMap) -> Option<What> {
     let keeping = shared.lock().keeping(&GroupResource::of(&scope.resource));
-    match encoding(headers) {
-        Some(encoding) if keeping != Keeping::Never => What::List(Box::new(List {
-            scope: scope.clone(),
-            encoding,
-            splitter: ListSplitter::new(encoding),
-            continue_token: info.options.continue_token.clone(),
-            list: PartialList::default(),
-        })),
-        _ => What::GrantOnly,
-    }
+    let encoding = encoding(headers).filter(|_| keeping != Keeping::Never)?;
+    Some(What::List(Box::new(List {
+        scope: scope.clone(),
+        encoding,
+        splitter: ListSplitter::new(encoding),
+        continue_token: info.options.continue_token.clone(),
+        list: PartialList::default(),
+    })))
 }
 
-fn single(shared: &Shared, object: &ObjectKey, headers: &HeaderMap) -> What {
+fn single(shared: &Shared, object: &ObjectKey, headers: &HeaderMap) -> Option<What> {
     let keeping = shared.lock().keeping(&GroupResource::of(&object.resource));
-    match encoding(headers) {
-        Some(encoding) if keeping != Keeping::Never => {
-            What::Object(object.clone(), encoding, Vec::new())
-        }
-        _ => What::GrantOnly,
-    }
+    let encoding = encoding(headers).filter(|_| keeping != Keeping::Never)?;
+    Some(What::Object(object.clone(), encoding, Vec::new()))
 }
 
-fn whole(path: &str, request: &HeaderMap, headers: &HeaderMap, now: u64) -> What {
+fn whole(path: &str, request: &HeaderMap, headers: &HeaderMap, now: u64) -> Option<What> {
     let text = |name| {
         let value: Option<&str> = headers
             .get(name)
             .and_then(|value: &http::HeaderValue| value.to_str().ok());
         value.map(str::to_owned)
     };
-    let Some(content_type) = text(CONTENT_TYPE) else {
-        return What::GrantOnly;
-    };
+    let content_type = text(CONTENT_TYPE)?;
     let key = ResponseKey {
         path: path.to_owned(),
         accept: normalised(&accept::of_request(request)),
@@ -209,7 +196,7 @@ fn whole(path: &str, request: &HeaderMap, headers: &HeaderMap, now: u64) -> What
         len: 0,
         learnt: now,
     };
-    What::Response(key, fact, Vec::new())
+    Some(What::Response(key, fact, Vec::new()))
 }
 
 impl What {
@@ -218,7 +205,6 @@ impl What {
             Self::List(list) => list.feed(shared, bytes, now),
             Self::Object(_, _, body) => append(body, bytes, MAX_OBJECT_BYTES),
             Self::Response(_, _, body) => append(body, bytes, MAX_RESPONSE_BYTES),
-            Self::GrantOnly => Ok(()),
         }
     }
 
@@ -231,7 +217,6 @@ impl What {
                 shared.wake_if_urgent();
                 learnt
             }
-            Self::GrantOnly => Ok(()),
         }
     }
 }

@@ -128,7 +128,7 @@ impl Cache {
     // --- learning ---
 
     /// A learner for the body of this 2xx answer to a GET or LIST (or a whole response such as discovery); `None` when there is nothing to learn.
-    /// The grant is written when the learner finishes.
+    /// The grant is written at once: the upstream let the caller read, whatever becomes of the body.
     pub fn learner(
         &self,
         caller: &ServiceAccount,

@@ -388,3 +388,17 @@ async fn another_namespaces_object_in_a_list_spoils_it() {
         Some(Reason::Incomplete)
     );
 }
+
+#[tokio::test]
+async fn an_answer_is_a_grant_from_its_head_on_whatever_becomes_of_its_body() {
+    let bench = Bench::new();
+    let pods = pod_list(10, &[item("a", "p", 5)]);
+    bench.learn("x", PODS, &pods);
+    bench.learn("x", "/version", "{}");
+    bench.try_learn("list", PODS, JSON, &pods.as_bytes()[..20], false);
+    bench.try_learn("get", POD, JSON, b"{", false);
+    bench.try_learn("path", "/version", JSON, b"{", false);
+    assert!(bench.list("list", PODS).await.is_ok());
+    assert!(bench.get("get", POD).await.is_ok());
+    assert!(bench.get("path", "/version").await.is_ok());
+}
