@@ -15,6 +15,8 @@ use serde_json::json;
 const SOON: Duration = Duration::from_secs(20);
 /// Kubernetes gives a pod 30 s; Holdfast promises a third.
 const DRAINED_WITHIN: Duration = Duration::from_secs(10);
+/// 300 handshakes and watches, one after the other.
+const LEFT_WITHIN: Duration = Duration::from_secs(60);
 /// No line of the demo is run here, so no outage either.
 const NO_OUTAGE: Duration = Duration::ZERO;
 
@@ -199,6 +201,62 @@ fn an_occupied_port_is_named_everything_else_goes_on_and_it_is_taken_when_free()
         ensure!(status["conditions"] == json!([]), "{status}");
         Ok(())
     })?;
+    Ok(())
+}
+
+#[test]
+fn a_client_certificate_is_answered_401_and_never_forwarded_as_anonymous() -> Result<()> {
+    let node = Node::new()?;
+    let mut scene = Scene::new(&node, NO_OUTAGE)?;
+    scene.online()?;
+    let pki = scene.api.pki();
+    let (ca, cert, key) = (
+        pki.path("ca.crt"),
+        pki.path("admin.crt"),
+        pki.path("admin.key"),
+    );
+    let mark = scene.api.audit().mark()?;
+    let curl = holdfast_tests::curl::Curl::get(&format!("https://{LISTEN}{CONFIGMAPS}"), &ca)
+        .arg("--cert")
+        .arg(&cert.display().to_string())
+        .arg("--key")
+        .arg(&key.display().to_string());
+    let reply = curl
+        .run(node.folder(), |program, args| node.command(program, args))?
+        .expect(401)?;
+    ensure!(
+        reply.json()?["details"]["causes"][0]["reason"] == "ClientCertificate",
+        "{}",
+        reply.text()
+    );
+    let forwarded = scene.api.audit().since(mark)?;
+    ensure!(
+        forwarded
+            .iter()
+            .all(|entry| entry.user != "system:anonymous"),
+        "{forwarded:?}"
+    );
+    Ok(())
+}
+
+/// More than one pod may hold connections: each of them would still be held if a client that left went unnoticed.
+const LEAVINGS: &str = "300";
+
+#[test]
+fn a_pod_that_leaves_its_watches_is_served_on() -> Result<()> {
+    let node = Node::new()?;
+    let mut scene = Scene::new(&node, NO_OUTAGE)?;
+    scene.online()?;
+    let pod = scene.reaching_pod(WEB)?;
+    let script = holdfast_tests::assets::source("tests/python/leave.py");
+    let watch = format!("{CONFIGMAPS}?watch=true&resourceVersion=0&timeoutSeconds=600");
+    let args = [script.to_str().context("a path")?, LEAVINGS, &watch];
+    let leaving = pod.spawn("leaving", "python3", &args)?;
+    let answered = leaving.wait_for("the last watch", LEFT_WITHIN, |lines| {
+        lines.first().map(|line| line["answered"].clone())
+    })?;
+    ensure!(answered == json!(300), "{answered} watches were accepted");
+    pod.run(pod.get(CONFIGMAPS))?.expect(200)?;
     Ok(())
 }
 
