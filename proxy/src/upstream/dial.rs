@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
@@ -18,6 +17,7 @@ use super::TagDial;
 use super::credential::{Alpn, TlsFiles};
 use super::health::Event;
 use super::line::Line;
+use super::room::Place;
 use super::server::Server;
 
 /// One lost SYN is sent again after a second; who has not answered by then is not there for a request.
@@ -26,8 +26,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Sent bytes that nobody acknowledged for so long end the connection: going down does that earlier, this is the net below.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections to one server, all lanes together: far above what a node's pods need, far below the limit on open files.
-const MAX_CONNECTIONS: usize = 512;
 
 pub(super) struct Dialled {
     pub(super) stream: TlsStream<Line>,
@@ -48,8 +46,9 @@ pub(super) enum DialError {
     },
     #[error("{0:?} is not a name a certificate can be for")]
     Name(String),
-    #[error("there are already {0} connections to it")]
-    TooMany(usize),
+    /// Holdfast's own bound: it says nothing about the server.
+    #[error("there is no room for one more such connection to it")]
+    TooMany,
 }
 
 /// Dials with one set of trust and credentials.
@@ -63,20 +62,18 @@ impl Dialer {
         Self { tag, tls }
     }
 
-    /// `cut` ends the connection later, and is the caller's to watch meanwhile.
+    /// `cut` ends the connection later, and is the caller's to watch meanwhile. `places`: held as long as the connection; none for Holdfast's own.
     pub(super) async fn dial(
         &self,
         server: &Arc<Server>,
         alpn: Alpn,
         cut: CancellationToken,
+        places: Vec<Place>,
     ) -> Result<Dialled, DialError> {
-        if server.connections.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
-            return Err(DialError::TooMany(MAX_CONNECTIONS));
-        }
         let host = server.address.host.clone();
         let name = ServerName::try_from(host.clone()).map_err(|_| DialError::Name(host))?;
         let stream = self.connect(server).await?;
-        let line = Line::new(stream, Arc::clone(server), cut);
+        let line = Line::new(stream, Arc::clone(server), cut, places);
         let connector = TlsConnector::from(self.tls.config(alpn));
         let stream = timeout(HANDSHAKE_TIMEOUT, connector.connect(name, line))
             .await
@@ -148,7 +145,7 @@ impl DialError {
             DialError::Refused(_) => Some(Event::Refused),
             DialError::TimedOut(_) if !heard => Some(Event::Silent),
             DialError::TimedOut(_) | DialError::Io { .. } => Some(Event::Suspicious),
-            DialError::Name(_) | DialError::TooMany(_) => None,
+            DialError::Name(_) | DialError::TooMany => None,
         }
     }
 }

@@ -10,7 +10,7 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::pool::LaneConnections;
+use super::lane::LaneConnections;
 use crate::body::Body;
 
 /// The API server allows 100 at once by default, and watches fill them for minutes; a request above that would wait for a watch to end.
@@ -29,8 +29,10 @@ pub(super) struct Multiplexed {
 /// One HTTP/1.1 connection that nobody uses just now.
 pub(super) struct Idle {
     sender: http1::SendRequest<Body>,
-    since: Instant,
+    pub(super) since: Instant,
     cut: CancellationToken,
+    /// Of its lane, when it was made.
+    pub(super) generation: u64,
 }
 
 /// One request's right to a connection.
@@ -65,6 +67,7 @@ pub(super) struct Exchange {
     sender: Option<http1::SendRequest<Body>>,
     lane: Arc<LaneConnections>,
     cut: CancellationToken,
+    generation: u64,
     tasks: TaskTracker,
 }
 
@@ -84,9 +87,14 @@ impl Multiplexed {
 
     /// Open, and in use or not idle for `limit` yet.
     pub(super) fn is_worth_keeping(&self, limit: Duration, now: Instant) -> bool {
-        let idle = self.in_flight.load(Ordering::Relaxed) == 0
-            && now.saturating_duration_since(*self.used()) >= limit;
+        let idle = self
+            .idle_since()
+            .is_some_and(|since| now.saturating_duration_since(since) >= limit);
         !idle && !self.sender.is_closed() && !self.cut.is_cancelled()
+    }
+
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (self.in_flight.load(Ordering::Relaxed) == 0).then(|| *self.used())
     }
 
     fn used(&self) -> MutexGuard<'_, Instant> {
@@ -102,11 +110,16 @@ impl Stream {
 }
 
 impl Idle {
-    pub(super) fn new(sender: http1::SendRequest<Body>, cut: CancellationToken) -> Self {
+    pub(super) fn new(
+        sender: http1::SendRequest<Body>,
+        cut: CancellationToken,
+        generation: u64,
+    ) -> Self {
         Self {
             sender,
             since: Instant::now(),
             cut,
+            generation,
         }
     }
 
@@ -124,6 +137,7 @@ impl Exchange {
             sender: Some(idle.sender),
             lane,
             cut: idle.cut,
+            generation: idle.generation,
             tasks,
         }
     }
@@ -172,12 +186,13 @@ impl Drop for Exchange {
             return;
         };
         let (lane, cut) = (Arc::clone(&self.lane), self.cut.clone());
+        let generation = self.generation;
         self.tasks.spawn(async move {
             if matches!(
                 tokio::time::timeout(SETTLE_LIMIT, sender.ready()).await,
                 Ok(Ok(()))
             ) {
-                lane.give_back(Idle::new(sender, cut));
+                lane.give_back(Idle::new(sender, cut, generation));
             }
         });
     }

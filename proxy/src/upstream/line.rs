@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::room::Place;
 use super::server::Server;
 
 pub(super) struct Line {
@@ -22,16 +23,24 @@ pub(super) struct Line {
     cut: CancellationToken,
     /// Wakes a reader that waits when the line is cut.
     on_cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Free for others when the socket is closed, not earlier.
+    _places: Vec<Place>,
 }
 
 impl Line {
-    pub(super) fn new(stream: TcpStream, server: Arc<Server>, cut: CancellationToken) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        server: Arc<Server>,
+        cut: CancellationToken,
+        places: Vec<Place>,
+    ) -> Self {
         server.connections.fetch_add(1, Ordering::Relaxed);
         Self {
             stream,
             server,
             on_cut: Box::pin(cut.clone().cancelled_owned()),
             cut,
+            _places: places,
         }
     }
 

@@ -6,11 +6,13 @@ mod dial;
 mod forward;
 mod headers;
 mod health;
+mod lane;
 mod lease;
 mod line;
 mod own;
 mod pool;
 mod probe;
+mod room;
 mod server;
 mod upgrade;
 
@@ -41,7 +43,7 @@ use server::{Board, Server};
 use upgrade::Upgrades;
 
 /// How often idle connections are looked for; they live at most this much longer than their limit.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Marks a socket as Holdfast's own before it connects, so that the redirect lets it pass.
 pub type TagDial = Arc<dyn Fn(BorrowedFd<'_>) -> std::io::Result<()> + Send + Sync>;
@@ -148,11 +150,11 @@ impl Upstream {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = sweep.tick() => self.pool.sweep(pool::IDLE_LIMIT, Instant::now()),
+                _ = sweep.tick() => self.pool.sweep(Instant::now()),
             }
         }
         probers.join_all().await;
-        self.pool.sweep(Duration::ZERO, Instant::now());
+        self.pool.close_idle(Instant::now());
         self.tasks.close();
     }
 

@@ -48,7 +48,10 @@ impl Own {
         server: &Arc<Server>,
         cut: CancellationToken,
     ) -> Result<Sender, DialError> {
-        let dialled = self.dialer.dial(server, Alpn::Http1, cut).await?;
+        let dialled = self
+            .dialer
+            .dial(server, Alpn::Http1, cut, Vec::new())
+            .await?;
         let (sender, connection) = http1::handshake(TokioIo::new(dialled.stream))
             .await
             .map_err(|error| DialError::Io {

@@ -13,12 +13,12 @@ use tokio_util::task::TaskTracker;
 use super::Lane;
 use super::credential::Alpn;
 use super::dial::{DialError, Dialer, Dialled};
+use super::lane::{LaneConnections, idle_limit};
 use super::lease::{Conduit, Exchange, Idle, Lease, Multiplexed, Stream};
+use super::room::{Guest, Place};
 use super::server::Server;
 use crate::identity::ConnectionId;
 
-/// The API server's own idle limit.
-pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(90);
 /// What one stream may send ahead of its client: a list of many megabytes wants much of it on a long line, a small node little.
 const STREAM_WINDOW: u32 = 512 * 1024;
 /// Eight clients that stopped reading fill it; only then do the other streams of their own lane wait.
@@ -33,21 +33,6 @@ pub(super) struct Pool {
     dialer: Dialer,
     lanes: Mutex<HashMap<(usize, Lane), Arc<LaneConnections>>>,
     tasks: TaskTracker,
-}
-
-#[derive(Default)]
-pub(super) struct LaneConnections {
-    connections: Mutex<Connections>,
-    /// Held while dialling, so that a burst of requests makes one connection and not one each.
-    dialling: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-struct Connections {
-    multiplexed: Vec<Arc<Multiplexed>>,
-    idle: Vec<Idle>,
-    /// The server agreed on HTTP/1.1: waiting for another's dial would gain nothing.
-    http1_only: bool,
 }
 
 impl Pool {
@@ -71,7 +56,7 @@ impl Pool {
             return Ok(lease);
         }
         let http1_only = connections.lock().http1_only;
-        let _turn = if http1_only {
+        let turn = if http1_only {
             None
         } else {
             Some(connections.dialling.lock().await)
@@ -80,16 +65,29 @@ impl Pool {
         if let Some(lease) = connections.take(&self.tasks) {
             return Ok(lease);
         }
+        let of_lane = match connections.room.free_place() {
+            Some(place) => place,
+            None => {
+                // Those behind would wait for the very same place, one after the other.
+                drop(turn);
+                let Some(place) = connections.room.place().await else {
+                    return connections.take(&self.tasks).ok_or(DialError::TooMany);
+                };
+                place
+            }
+        };
+        let of_server = self.place_at(server, Guest::of(lane)).await;
+        let places = vec![of_lane, of_server.ok_or(DialError::TooMany)?];
         let dialled = self
             .dialer
-            .dial(server, Alpn::Http2OrHttp1, epoch.clone())
+            .dial(server, Alpn::Http2OrHttp1, epoch.clone(), places)
             .await?;
         self.start(dialled, &connections, epoch.clone()).await
     }
 
-    /// Forgets the open connections of a lane: one of them turned out dead. Requests in flight on them go on.
+    /// Forgets the open connections of a lane: one of them turned out dead. Requests in flight on them go on, and keep their places.
     pub(super) fn forget(&self, server: &Server, lane: &Lane) {
-        lock(&self.lanes).remove(&(server.index, lane.clone()));
+        self.lane(server.index, lane).lock().retire();
     }
 
     /// The lanes of a client connection that is gone.
@@ -97,20 +95,54 @@ impl Pool {
         lock(&self.lanes).retain(|(_, lane), _| *lane != Lane::Connection(connection));
     }
 
-    /// Drops what was idle for `limit`, and what is closed. Dropping the last handle closes a connection once its streams are over.
-    pub(super) fn sweep(&self, limit: Duration, now: Instant) {
-        let mut lanes = lock(&self.lanes);
-        lanes.retain(|_, lane| {
+    /// Drops what was idle too long, and what is closed. Dropping the last handle closes a connection once its streams are over.
+    pub(super) fn sweep(&self, now: Instant) {
+        self.sweep_at_most(Duration::MAX, now);
+    }
+
+    /// Drops all that is idle.
+    pub(super) fn close_idle(&self, now: Instant) {
+        self.sweep_at_most(Duration::ZERO, now);
+    }
+
+    fn sweep_at_most(&self, limit: Duration, now: Instant) {
+        lock(&self.lanes).retain(|_, lane| {
             let mut connections = lane.lock();
-            connections.sweep(limit, now);
-            // A lane somebody is just dialling for is kept by them; they put their connection where nobody looks, for one use.
-            !connections.is_empty()
+            connections.sweep(limit.min(idle_limit(&lane.lane)), now);
+            let unused = connections.is_empty() && lane.room.is_empty();
+            // Who holds it is about to dial, or to give back.
+            !unused || Arc::strong_count(lane) > 1
         });
     }
 
     fn lane(&self, server: usize, lane: &Lane) -> Arc<LaneConnections> {
         let mut lanes = lock(&self.lanes);
-        Arc::clone(lanes.entry((server, lane.clone())).or_default())
+        let connections = lanes
+            .entry((server, lane.clone()))
+            .or_insert_with(|| Arc::new(LaneConnections::new(lane.clone())));
+        Arc::clone(connections)
+    }
+
+    /// A place at the server; where there is none, the one that another lane leaves idle.
+    async fn place_at(&self, server: &Server, guest: Guest) -> Option<Place> {
+        let room = server.rooms.of(guest);
+        if let Some(place) = room.free_place() {
+            return Some(place);
+        }
+        self.close_idlest(server, guest);
+        room.place().await
+    }
+
+    fn close_idlest(&self, server: &Server, guest: Guest) {
+        let lanes = lock(&self.lanes);
+        let idlest = lanes
+            .iter()
+            .filter(|((index, lane), _)| *index == server.index && Guest::of(lane) == guest)
+            .filter_map(|(_, lane)| Some((lane.lock().idle_since()?, lane)))
+            .min_by_key(|(since, _)| *since);
+        if let Some((since, lane)) = idlest {
+            lane.lock().close_idle_since(since);
+        }
     }
 
     async fn start(
@@ -135,8 +167,11 @@ impl Pool {
                 .await
                 .map_err(|error| handshake_failed("start HTTP/1.1", error))?;
             self.tasks.spawn(driven(connection));
-            lane.lock().http1_only = true;
-            let idle = Idle::new(sender, cut);
+            let mut connections = lane.lock();
+            if !std::mem::replace(&mut connections.http1_only, true) {
+                lane.room.widen_for_http1(&lane.lane);
+            }
+            let idle = Idle::new(sender, cut, connections.generation);
             Conduit::Http1(Exchange::open(idle, Arc::clone(lane), self.tasks.clone()))
         };
         Ok(Lease::new(conduit, false))
@@ -180,47 +215,6 @@ where
 {
     fn execute(&self, task: F) {
         self.0.spawn(task);
-    }
-}
-
-impl LaneConnections {
-    /// A connection whose exchange is over.
-    pub(super) fn give_back(&self, idle: Idle) {
-        self.lock().idle.push(idle);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Connections> {
-        lock(&self.connections)
-    }
-
-    fn take(self: &Arc<Self>, tasks: &TaskTracker) -> Option<Lease> {
-        let mut connections = self.lock();
-        connections.sweep(IDLE_LIMIT, Instant::now());
-        let conduit = if let Some(stream) = connections.stream() {
-            Conduit::Http2(stream)
-        } else {
-            let idle = connections.idle.pop()?;
-            Conduit::Http1(Exchange::open(idle, Arc::clone(self), tasks.clone()))
-        };
-        Some(Lease::new(conduit, true))
-    }
-}
-
-impl Connections {
-    /// Streams are opened under the lane's lock only, so the bound holds.
-    fn stream(&self) -> Option<Stream> {
-        let free = self.multiplexed.iter().find(|one| one.is_free())?;
-        Some(Stream::open(Arc::clone(free)))
-    }
-
-    fn sweep(&mut self, limit: Duration, now: Instant) {
-        self.multiplexed
-            .retain(|one| one.is_worth_keeping(limit, now));
-        self.idle.retain(|one| one.is_worth_keeping(limit, now));
-    }
-
-    fn is_empty(&self) -> bool {
-        self.multiplexed.is_empty() && self.idle.is_empty()
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::health::{self, Event, Health, Pace, State};
+use super::room::Rooms;
 use crate::config;
 use crate::policy::Uplink;
 use crate::runtime::metrics::Metrics;
@@ -33,6 +34,7 @@ pub(super) struct Server {
     pub(super) index: usize,
     pub(super) heard: Heard,
     pub(super) connections: AtomicUsize,
+    pub(super) rooms: Rooms,
     /// Wakes the probe loop when the time of the next probe may have changed.
     pub(super) reschedule: Notify,
     board: Arc<Board>,
@@ -103,6 +105,7 @@ impl Server {
             index,
             heard: Heard::new(now),
             connections: AtomicUsize::new(0),
+            rooms: Rooms::new(),
             reschedule: Notify::new(),
             board,
             inner: Mutex::new(Inner {

@@ -1,6 +1,7 @@
 //! The module against a far end that fails on demand.
 
 mod far_end;
+mod rooms;
 mod upgrades;
 
 use std::sync::Arc;

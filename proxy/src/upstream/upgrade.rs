@@ -16,11 +16,12 @@ use tokio_util::task::TaskTracker;
 
 use super::answer;
 use super::credential::Alpn;
-use super::dial::{Dialer, Dialled};
+use super::dial::{DialError, Dialer, Dialled};
 use super::forward::patience;
 use super::headers::Outgoing;
 use super::health::Event;
 use super::lease::Slot;
+use super::room::Guest;
 use super::server::{Server, authority};
 use crate::body::{self, Body, BoxError};
 use crate::policy::Failure;
@@ -76,8 +77,15 @@ impl Upgrades<'_> {
 
     async fn dial(&self, server: &Arc<Server>, epoch: &CancellationToken) -> Option<Dialled> {
         let started = Instant::now();
+        let dial = async {
+            let place = server.rooms.of(Guest::Upgrade).place().await;
+            let places = vec![place.ok_or(DialError::TooMany)?];
+            self.dialer
+                .dial(server, Alpn::Http1, epoch.clone(), places)
+                .await
+        };
         let dialled = tokio::select! {
-            dialled = self.dialer.dial(server, Alpn::Http1, epoch.clone()) => dialled,
+            dialled = dial => dialled,
             () = epoch.cancelled() => return None,
         };
         dialled

@@ -1,0 +1,114 @@
+//! The connections of one lane to one server.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::task::TaskTracker;
+
+use super::Lane;
+use super::lease::{Conduit, Exchange, Idle, Lease, Multiplexed, Stream};
+use super::room::Room;
+
+/// The API server's own idle limit.
+const IDLE_LIMIT: Duration = Duration::from_secs(90);
+/// A client connection of its own caller is cheap to make and to leave idle, and only its own next request would use what is kept.
+const IDLE_LIMIT_UNKNOWN: Duration = Duration::from_secs(5);
+pub(super) struct LaneConnections {
+    pub(super) lane: Lane,
+    connections: Mutex<Connections>,
+    pub(super) room: Room,
+    /// Held while dialling, so that a burst of requests makes one connection and not one each.
+    pub(super) dialling: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+pub(super) struct Connections {
+    pub(super) multiplexed: Vec<Arc<Multiplexed>>,
+    idle: Vec<Idle>,
+    /// Grows when the connections of before are no longer to be trusted: those lent just then are not taken back.
+    pub(super) generation: u64,
+    /// The server agreed on HTTP/1.1: waiting for another's dial would gain nothing.
+    pub(super) http1_only: bool,
+}
+
+impl LaneConnections {
+    pub(super) fn new(lane: Lane) -> Self {
+        Self {
+            connections: Mutex::default(),
+            room: Room::of_lane(&lane),
+            dialling: tokio::sync::Mutex::default(),
+            lane,
+        }
+    }
+
+    /// A connection whose exchange is over.
+    pub(super) fn give_back(&self, idle: Idle) {
+        let mut connections = self.lock();
+        if idle.generation == connections.generation {
+            connections.idle.push(idle);
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn take(self: &Arc<Self>, tasks: &TaskTracker) -> Option<Lease> {
+        let mut connections = self.lock();
+        connections.sweep(idle_limit(&self.lane), Instant::now());
+        let conduit = if let Some(stream) = connections.stream() {
+            Conduit::Http2(stream)
+        } else {
+            let idle = connections.idle.pop()?;
+            Conduit::Http1(Exchange::open(idle, Arc::clone(self), tasks.clone()))
+        };
+        Some(Lease::new(conduit, true))
+    }
+}
+
+impl Connections {
+    /// Streams are opened under the lane's lock only, so the bound holds.
+    fn stream(&self) -> Option<Stream> {
+        let free = self.multiplexed.iter().find(|one| one.is_free())?;
+        Some(Stream::open(Arc::clone(free)))
+    }
+
+    pub(super) fn sweep(&mut self, limit: Duration, now: Instant) {
+        self.multiplexed
+            .retain(|one| one.is_worth_keeping(limit, now));
+        self.idle.retain(|one| one.is_worth_keeping(limit, now));
+    }
+
+    pub(super) fn retire(&mut self) {
+        self.multiplexed.clear();
+        self.idle.clear();
+        self.generation += 1;
+    }
+
+    /// When the one that is idle longest was used last.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let multiplexed = self.multiplexed.iter().filter_map(|one| one.idle_since());
+        multiplexed
+            .chain(self.idle.iter().map(|one| one.since))
+            .min()
+    }
+
+    pub(super) fn close_idle_since(&mut self, since: Instant) {
+        self.multiplexed
+            .retain(|one| one.idle_since().is_none_or(|its| its > since));
+        self.idle.retain(|one| one.since > since);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.multiplexed.is_empty() && self.idle.is_empty()
+    }
+}
+
+pub(super) fn idle_limit(lane: &Lane) -> Duration {
+    match lane {
+        Lane::Caller(_) => IDLE_LIMIT,
+        Lane::Connection(_) => IDLE_LIMIT_UNKNOWN,
+    }
+}
