@@ -61,6 +61,9 @@ impl Learner {
         shared.lock().grant(caller, granted.clone(), now);
         let mut inflate = Inflate::new(request, &response.headers)?;
         let what = match &granted {
+            Granted::Scope(_) | Granted::Object(_) if asks_for_another_kind(request) => {
+                return None;
+            }
             Granted::Scope(scope) => list(shared, scope, info, &response.headers)?,
             Granted::Object(object) => single(shared, object, &response.headers)?,
             Granted::Path(path) => {
@@ -149,6 +152,13 @@ pub(super) fn granted(info: &RequestInfo) -> Option<Granted> {
 fn scope_bytes(scope: &Scope) -> usize {
     let selectors = scope.label_selector.len() + scope.field_selector.len();
     selectors + scope.namespace.as_ref().map_or(0, String::len)
+}
+
+/// What plain kubectl asks for: rows or metadata in place of the objects. The answer's type does not tell, so the request does.
+fn asks_for_another_kind(request: &HeaderMap) -> bool {
+    use Representation::{PartialObjectMetadata, Table};
+    let best = accept::of_request(request).into_iter().next();
+    matches!(best, Some(Table | PartialObjectMetadata(_)))
 }
 
 /// The encoding of an answer, if it is one the cache keeps.
