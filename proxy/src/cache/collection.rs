@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::key::ObjectId;
+use crate::identity::ServiceAccount;
 use crate::request_info::Scope;
 use crate::request_info::accept::Encoding;
 
@@ -35,6 +36,8 @@ pub(super) struct Deletion {
 pub(super) struct Collection {
     pub(super) scope: Scope,
     pub(super) encoding: Encoding,
+    /// Whose request made it, for all may not make as many as they like; not known after a restart until someone asks again.
+    made_by: Option<ServiceAccount>,
     /// Without it nothing below may be served.
     pub(super) complete: bool,
     pub(super) resource_version: u64,
@@ -94,6 +97,7 @@ impl Collection {
         Self {
             scope,
             encoding,
+            made_by: None,
             complete: false,
             resource_version: 0,
             confirmed: 0,
@@ -115,6 +119,14 @@ impl Collection {
 
     pub(super) fn restore_member(&mut self, id: ObjectId, member: Member) {
         self.members.insert(id, member);
+    }
+
+    pub(super) fn asked_for_by(&mut self, caller: &ServiceAccount) {
+        self.made_by.get_or_insert_with(|| caller.clone());
+    }
+
+    pub(super) fn is_made_by(&self, caller: &ServiceAccount) -> bool {
+        self.made_by.as_ref() == Some(caller)
     }
 
     pub(super) fn members(&self) -> &BTreeMap<ObjectId, Member> {

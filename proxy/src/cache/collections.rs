@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::collection::Collection;
 use super::key::{GroupResource, ObjectId, is_unfiltered};
+use crate::identity::ServiceAccount;
 use crate::request_info::accept::Encoding;
 use crate::request_info::{ObjectKey, Scope};
 
 /// A kubelet watches one scope per ConfigMap and Secret of its pods, each client a handful more; only selectors made up to fill a cache need more.
 const MAX_COLLECTIONS: usize = 2048;
+/// Collections that one caller's requests made: more than the kinds a controller reads in the namespaces it works in, and an eighth of all,
+/// so that one pod with made up namespaces and selectors takes no room from the others.
+const MAX_PER_CALLER: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Collections {
@@ -16,6 +20,13 @@ pub(super) struct Collections {
     ids: HashMap<(Scope, Encoding), u64>,
     of: HashMap<GroupResource, Vec<u64>>,
     last_id: u64,
+}
+
+/// Who has as many collections as may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Crowded<'c> {
+    By(&'c ServiceAccount),
+    ByAll,
 }
 
 /// The part of a collection that a narrower scope covers.
@@ -65,15 +76,27 @@ impl Collections {
         self.of.get(resource).cloned().unwrap_or_default()
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.all.len() >= MAX_COLLECTIONS
+    /// Whose collections must make room for another one of this caller; `None`: there is room.
+    pub(super) fn crowded<'c>(&self, caller: &'c ServiceAccount) -> Option<Crowded<'c>> {
+        let own = self.all.values().filter(|c| c.is_made_by(caller)).count();
+        match own >= MAX_PER_CALLER {
+            true => Some(Crowded::By(caller)),
+            false => (self.all.len() >= MAX_COLLECTIONS).then_some(Crowded::ByAll),
+        }
     }
 
-    /// The one to give up when there is room for no more: filtered, kept up by no stream, and confirmed longest ago.
-    pub(super) fn least_useful(&self) -> Option<u64> {
+    /// The one to give up: of those that no stream keeps up, one that is filtered or empty before others, and the one confirmed longest ago.
+    pub(super) fn least_useful(&self, of: Crowded<'_>) -> Option<u64> {
+        let is_his = |c: &Collection| match of {
+            Crowded::By(caller) => c.is_made_by(caller),
+            Crowded::ByAll => true,
+        };
         self.all()
-            .filter(|(_, c)| !c.is_fed() && !is_unfiltered(&c.scope))
-            .min_by_key(|(_, c)| c.confirmed)
+            .filter(|(_, c)| !c.is_fed() && is_his(c))
+            .min_by_key(|(_, c)| {
+                let tells_much = is_unfiltered(&c.scope) && !c.members().is_empty();
+                (tells_much, c.confirmed)
+            })
             .map(|(id, _)| id)
     }
 

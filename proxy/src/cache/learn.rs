@@ -325,7 +325,7 @@ impl List {
             list = whole;
         }
         if head.continue_token.is_empty() {
-            return state.commit_list(&scope, encoding, list, now);
+            return state.commit_list(caller, &scope, encoding, list, now);
         }
         state.pages.hold(page(head.continue_token), list, now);
         Ok(())

@@ -31,6 +31,8 @@ pub(super) enum NotLearnt {
     Overtaken,
     /// More than the cache was told to hold.
     Full,
+    /// Its caller, or all together, have as many collections as may be, and streams keep them up.
+    TooManyCollections,
     /// The disk is slower than the upstream.
     Lagging,
 }
@@ -42,6 +44,7 @@ impl NotLearnt {
             Self::OtherRepresentation => "OtherRepresentation",
             Self::Overtaken => "Overtaken",
             Self::Full => "Full",
+            Self::TooManyCollections => "TooManyCollections",
             Self::Lagging => "Lagging",
         }
     }
@@ -166,6 +169,7 @@ impl State {
     /// A list was read to its end: it is the collection now, unless more is known already; and what it does not hold is gone.
     pub(super) fn commit_list(
         &mut self,
+        caller: &ServiceAccount,
         scope: &Scope,
         encoding: Encoding,
         mut list: PartialList,
@@ -183,9 +187,7 @@ impl State {
         if !is_whole {
             return Err(NotLearnt::Overtaken);
         }
-        let Some(id) = self.collection(scope, encoding, &list) else {
-            return Err(NotLearnt::Full);
-        };
+        let id = self.collection(caller, scope, encoding, &list)?;
         let Some(collection) = self.collections.get_mut(id) else {
             return Ok(());
         };
@@ -201,26 +203,35 @@ impl State {
     }
 
     /// The id of the collection of this scope, which is made if there is room.
-    fn collection(&mut self, scope: &Scope, encoding: Encoding, list: &PartialList) -> Option<u64> {
-        if let Some(id) = self.collections.id(scope, encoding) {
-            if let Some(collection) = self.collections.get_mut(id)
-                && !list.kind.is_empty()
-            {
+    fn collection(
+        &mut self,
+        caller: &ServiceAccount,
+        scope: &Scope,
+        encoding: Encoding,
+        list: &PartialList,
+    ) -> Result<u64, NotLearnt> {
+        if let Some(id) = self.collections.id(scope, encoding)
+            && let Some(collection) = self.collections.get_mut(id)
+        {
+            collection.asked_for_by(caller);
+            if !list.kind.is_empty() {
                 collection.kind = list.kind.clone();
                 if !list.list_kind.is_empty() {
                     collection.list_kind = list.list_kind.clone();
                 }
             }
-            return Some(id);
+            return Ok(id);
         }
-        if self.collections.is_full() {
-            let id = self.collections.least_useful()?;
+        if let Some(crowded) = self.collections.crowded(caller) {
+            let id = self.collections.least_useful(crowded);
+            let id = id.ok_or(NotLearnt::TooManyCollections)?;
             self.give_up(id);
             self.collections.remove(id);
         }
         let (kind, list_kind) = (list.kind.clone(), list.list_kind.clone());
-        let collection = Collection::new(scope.clone(), encoding, kind, list_kind);
-        Some(self.collections.insert(collection))
+        let mut collection = Collection::new(scope.clone(), encoding, kind, list_kind);
+        collection.asked_for_by(caller);
+        Ok(self.collections.insert(collection))
     }
 
     /// Takes away what an unfiltered list of its scope would hold, and does not.
@@ -375,15 +386,18 @@ impl State {
     /// A stream on this scope starts; its id, and that of its collection.
     pub(super) fn attach(
         &mut self,
+        caller: &ServiceAccount,
         scope: &Scope,
         encoding: Encoding,
         from: u64,
-    ) -> Option<(u64, u64)> {
-        let collection = self.collection(scope, encoding, &PartialList::default())?;
+    ) -> Result<(u64, u64), NotLearnt> {
+        let collection = self.collection(caller, scope, encoding, &PartialList::default())?;
         self.last_feed += 1;
         let feed = self.last_feed;
-        self.collections.get_mut(collection)?.attach(feed, from);
-        Some((collection, feed))
+        if let Some(known) = self.collections.get_mut(collection) {
+            known.attach(feed, from);
+        }
+        Ok((collection, feed))
     }
 
     pub(super) fn detach(&mut self, collection: u64, feed: u64) {

@@ -20,6 +20,7 @@ use crate::request_info::{RequestInfo, Scope, Verb};
 /// Learns from one watch stream.
 pub struct WatchFeed {
     shared: Arc<Shared>,
+    caller: ServiceAccount,
     scope: Box<Scope>,
     encoding: Encoding,
     collection: u64,
@@ -45,12 +46,13 @@ impl WatchFeed {
         };
         let mut state = shared.lock();
         state.grant(caller, Granted::Scope(scope.clone()), unix_seconds(now));
-        Self::attach(shared, &mut state, scope, info, &response.headers)
+        Self::attach(shared, &mut state, caller, scope, info, &response.headers)
     }
 
     fn attach(
         shared: &Arc<Shared>,
         state: &mut State,
+        caller: &ServiceAccount,
         scope: Scope,
         info: &RequestInfo,
         headers: &HeaderMap,
@@ -64,9 +66,13 @@ impl WatchFeed {
             Start::Everything => (Some(Box::default()), u64::MAX),
             Start::Now => (None, u64::MAX),
         };
-        let (collection, feed) = state.attach(&scope, encoding, from)?;
+        let attached = state.attach(caller, &scope, encoding, from);
+        let (collection, feed) = attached
+            .inspect_err(|reason| shared.not_learnt(*reason))
+            .ok()?;
         Some(Self {
             shared: shared.clone(),
+            caller: caller.clone(),
             scope: Box::new(scope),
             encoding,
             collection,
@@ -135,7 +141,8 @@ impl WatchFeed {
         {
             list.resource_version = resource_version;
             list.kind = state.facts.word(&event.meta.kind);
-            if let Err(reason) = state.commit_list(&self.scope, self.encoding, *list, now) {
+            let learnt = state.commit_list(&self.caller, &self.scope, self.encoding, *list, now);
+            if let Err(reason) = learnt {
                 self.shared.not_learnt(reason);
             }
             if let Some(collection) = state.collections.get_mut(self.collection) {

@@ -402,3 +402,49 @@ async fn an_answer_is_a_grant_from_its_head_on_whatever_becomes_of_its_body() {
     assert!(bench.get("get", POD).await.is_ok());
     assert!(bench.get("path", "/version").await.is_ok());
 }
+
+#[tokio::test]
+async fn one_caller_cannot_keep_the_collections_of_others_from_being_learnt() {
+    let bench = Bench::new();
+    let watch = |n| {
+        let uri = format!("/api/v1/namespaces/invented-{n}/pods?watch=1&resourceVersion=5");
+        let response = ok(JSON);
+        bench
+            .cache
+            .watch_feed(&caller("x"), &info(&uri), &response, now())
+    };
+    let feeds: Vec<_> = (0..2100).map(watch).collect();
+    bench.learn("y", PODS, &pod_list(10, &[item("a", "p", 5)]));
+    assert!(bench.list("y", PODS).await.is_ok());
+    drop(feeds);
+    bench.learn("x", PODS_IN_A, &pod_list(10, &[item("a", "p", 5)]));
+    assert!(
+        bench.list("x", PODS_IN_A).await.is_ok(),
+        "there is room again"
+    );
+}
+
+#[tokio::test]
+async fn a_caller_with_as_many_collections_as_it_may_have_gives_up_its_oldest() {
+    let bench = Bench::new();
+    let in_namespace = |n| format!("/api/v1/namespaces/invented-{n}/pods");
+    bench.learn("y", PODS_IN_A, &pod_list(10, &[item("a", "p", 5)]));
+    for n in 0..1000 {
+        bench.learn("x", &in_namespace(n), &pod_list(10, &[]));
+    }
+    assert!(bench.list("y", PODS_IN_A).await.is_ok());
+    assert!(bench.list("x", &in_namespace(999)).await.is_ok());
+    assert!(bench.cache.status(now()).collections.len() < 500);
+}
+
+#[tokio::test]
+async fn a_cache_full_of_old_empty_lists_learns_new_ones() {
+    let bench = Bench::new();
+    for n in 0..2100 {
+        let who = format!("x{}", n / 200);
+        let uri = format!("/api/v1/namespaces/invented-{n}/pods");
+        bench.learn(&who, &uri, &pod_list(10, &[]));
+    }
+    bench.learn("y", PODS, &pod_list(10, &[item("a", "p", 5)]));
+    assert!(bench.list("y", PODS).await.is_ok());
+}
