@@ -1,5 +1,6 @@
 //! All collections, by their scope and encoding.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use super::collection::Collection;
@@ -13,6 +14,9 @@ const MAX_COLLECTIONS: usize = 2048;
 /// Collections that one caller's requests made: more than the kinds a controller reads in the namespaces it works in, and an eighth of all,
 /// so that one pod with made up namespaces and selectors takes no room from the others.
 const MAX_PER_CALLER: usize = 256;
+/// Members of all filtered collections together, some 20 MiB. What is unfiltered holds each known object twice at most; but there is no end
+/// of selectors that all objects match.
+const MAX_FILTERED_MEMBERS: usize = 200_000;
 
 #[derive(Default)]
 pub(super) struct Collections {
@@ -98,6 +102,19 @@ impl Collections {
                 (tells_much, c.confirmed)
             })
             .map(|(id, _)| id)
+    }
+
+    /// The filtered collection to give up while they hold more than they may together: one that no stream keeps up before others, the largest first.
+    pub(super) fn too_large(&self) -> Option<u64> {
+        let filtered = || self.all().filter(|(_, c)| !is_unfiltered(&c.scope));
+        let members: usize = filtered().map(|(_, c)| c.members().len()).sum();
+        if members <= MAX_FILTERED_MEMBERS {
+            return None;
+        }
+        let largest = filtered()
+            .filter(|(_, c)| !c.members().is_empty())
+            .max_by_key(|(_, c)| (!c.is_fed(), c.members().len(), Reverse(c.confirmed)));
+        largest.map(|(id, _)| id)
     }
 
     pub(super) fn insert(&mut self, collection: Collection) -> u64 {

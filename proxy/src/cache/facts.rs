@@ -74,6 +74,12 @@ impl Facts {
             .map_or(&[], Vec::as_slice)
     }
 
+    /// The same id as the facts hold it: however many collections an object is in, its name is in memory once.
+    pub(super) fn shared(&self, resource: &GroupResource, id: ObjectId) -> ObjectId {
+        let known = self.of.get(resource).and_then(|of| of.get_key_value(&id));
+        known.map_or(id, |(known, _)| known.clone())
+    }
+
     pub(super) fn find(
         &self,
         resource: &GroupResource,
@@ -315,6 +321,16 @@ mod tests {
         };
         assert_eq!(names(Some("a")), ["a/x", "a/y"]);
         assert_eq!(names(None), ["a-b/x", "a/x", "a/y", "ab/x"]);
+    }
+
+    #[test]
+    fn a_known_object_has_its_name_in_memory_once() {
+        let mut facts = Facts::default();
+        let known = id("a/b");
+        facts.upsert(&pods(), &known, fact(Encoding::Json, 5));
+        let shared = facts.shared(&pods(), id("a/b"));
+        assert_eq!(shared.as_str().as_ptr(), known.as_str().as_ptr());
+        assert_eq!(facts.shared(&pods(), id("a/c")), id("a/c"));
     }
 
     #[test]

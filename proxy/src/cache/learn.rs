@@ -289,6 +289,7 @@ impl List {
         if self.list.kind.is_empty() {
             self.list.kind = state.facts.word(kind);
         }
+        let id = (state.facts).shared(&GroupResource::of(&self.scope.resource), id);
         self.list.members.insert(id, meta.resource_version);
         Ok(())
     }

@@ -198,8 +198,25 @@ impl State {
         self.write_changes(id, changes);
         if is_unfiltered(scope) {
             self.sweep(scope, &list.members, resource_version);
+            return Ok(());
         }
-        Ok(())
+        match self.bound_filtered().contains(&id) {
+            true => Err(NotLearnt::Full),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives up filtered collections until they hold no more than they may together; says which.
+    fn bound_filtered(&mut self) -> Vec<u64> {
+        let mut given_up = Vec::new();
+        while let Some(id) = self.collections.too_large() {
+            self.give_up(id);
+            if self.collections.get(id).is_some_and(|c| !c.is_fed()) {
+                self.collections.remove(id);
+            }
+            given_up.push(id);
+        }
+        given_up
     }
 
     /// The id of the collection of this scope, which is made if there is room.
@@ -415,9 +432,14 @@ impl State {
             return;
         };
         let before = (known.resource_version, known.confirmed);
+        let members = known.members().len();
         let changes = known.observe(feed, event, now);
+        let has_grown = known.members().len() > members && !is_unfiltered(&known.scope);
         if (known.resource_version, known.confirmed) != before {
             self.write_changes(collection, changes);
+        }
+        if has_grown {
+            self.bound_filtered();
         }
     }
 
@@ -504,6 +526,86 @@ impl State {
         match record::encode(&key, value) {
             Ok(bytes) => self.writes.put(table, key, Some(bytes)),
             Err(error) => tracing::error!(%error, "a record could not be written"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::memory::MemoryStore;
+    use crate::request_info::GroupVersionResource;
+
+    const OBJECTS: usize = 90_000;
+
+    fn scope(label_selector: &str) -> Scope {
+        Scope {
+            resource: GroupVersionResource {
+                group: String::new(),
+                version: "v1".to_owned(),
+                resource: "pods".to_owned(),
+            },
+            namespace: None,
+            label_selector: label_selector.to_owned(),
+            field_selector: String::new(),
+        }
+    }
+
+    fn id(n: usize) -> ObjectId {
+        ObjectId::new("a", &n.to_string()).expect("a name")
+    }
+
+    fn state() -> State {
+        let store = Arc::new(MemoryStore::default());
+        let mut state = State::new(store, Secrets::Memory, 1 << 30);
+        let pods = GroupResource::of(&scope("").resource);
+        for n in 0..OBJECTS {
+            let fact = Fact {
+                version: "v1".into(),
+                encoding: Encoding::Json,
+                uid: "".into(),
+                resource_version: 1,
+                kind: "Pod".into(),
+                bare: true,
+                len: 2,
+                learnt: 0,
+            };
+            state.facts.upsert(&pods, &id(n), fact);
+        }
+        state
+    }
+
+    fn list(state: &mut State, scope: &Scope, objects: usize, now: u64) -> Result<(), NotLearnt> {
+        let caller = ServiceAccount {
+            namespace: "a".to_owned(),
+            name: "x".to_owned(),
+            uid: "1".to_owned(),
+        };
+        let list = PartialList {
+            members: (0..objects).map(|n| (id(n), 1)).collect(),
+            resource_version: 10 + now,
+            ..PartialList::default()
+        };
+        state.commit_list(&caller, scope, Encoding::Json, list, now)
+    }
+
+    #[test]
+    fn the_members_of_filtered_collections_are_bounded_and_the_small_ones_stay() {
+        let mut state = state();
+        let listed = |state: &State, selector: &str| {
+            let id = state.collections.id(&scope(selector), Encoding::Json);
+            id.is_some_and(|id| state.collections.get(id).is_some_and(|c| c.complete))
+        };
+        list(&mut state, &scope(""), OBJECTS, 0).expect("learnt");
+        list(&mut state, &scope("mine"), 10, 0).expect("learnt");
+        for n in 1..=4 {
+            let invented = scope(&format!("x!={n}"));
+            list(&mut state, &invented, OBJECTS, n).expect("learnt");
+        }
+        let members = state.collections.all().map(|(_, c)| c.members().len());
+        assert_eq!(members.sum::<usize>(), 3 * OBJECTS + 10);
+        for (selector, expected) in [("", true), ("mine", true), ("x!=1", false), ("x!=4", true)] {
+            assert_eq!(listed(&state, selector), expected, "{selector}");
         }
     }
 }

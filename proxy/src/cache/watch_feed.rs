@@ -181,6 +181,7 @@ impl WatchFeed {
             bytes: &bytes,
         };
         state.learn_object(&self.scope.resource, &object, now)?;
+        let id = (state.facts).shared(&GroupResource::of(&self.scope.resource), id);
         if let Some(list) = &mut self.initial {
             list.members.insert(id, resource_version);
             return match list.members.len() {
