@@ -1,8 +1,7 @@
 //! Answers to GET and LIST, and with whole responses.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -12,12 +11,12 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
 use super::collection::Collection;
-use super::collections::Narrowing;
 use super::facts::Fact;
 use super::headers;
 use super::key::{GroupResource, ObjectId, api_version, parse_fact_key, response_key};
 use super::learn::granted;
 use super::object::Stored;
+use super::reading::{Cursor, Part, Pulled, Reading};
 use super::record;
 use super::responses::kept_path;
 use super::state::State;
@@ -80,7 +79,7 @@ impl<'a> Asked<'a> {
         &self,
         state: &'s State,
         scope: &'s Scope,
-    ) -> Result<(&'s Collection, Narrowing), Reason> {
+    ) -> Result<(&'s Collection, Part), Reason> {
         if !state.grants.covers_scope(self.caller, scope) {
             return Err(no_grant(state, &GroupResource::of(&scope.resource)));
         }
@@ -95,34 +94,23 @@ impl<'a> Asked<'a> {
             .max_by_key(|(collection, _, preference)| {
                 (collection.resource_version, Reverse(*preference))
             })
-            .map(|(collection, narrowing, _)| (collection, narrowing))
+            .and_then(|(collection, narrowing, _)| {
+                let id = state
+                    .collections
+                    .id(&collection.scope, collection.encoding)?;
+                let part = Part {
+                    collection: id,
+                    narrowing,
+                    resource_version: collection.resource_version,
+                    resource: collection.scope.resource.clone(),
+                };
+                Some((collection, part))
+            })
             .ok_or(if is_known {
                 Reason::NotAcceptable
             } else {
                 Reason::Incomplete
             })
-    }
-
-    /// The members of a collection that are asked for, in list order.
-    pub(super) fn members(
-        state: &State,
-        collection: &Collection,
-        narrowing: &Narrowing,
-    ) -> Result<Vec<Stored>, Reason> {
-        let resource = GroupResource::of(&collection.scope.resource);
-        let version = &collection.scope.resource.version;
-        collection
-            .members()
-            .keys()
-            .filter(|id| narrowing.holds(id))
-            .map(|id| {
-                let fact = state
-                    .facts
-                    .find(&resource, id, version, collection.encoding);
-                let fact = fact.ok_or(Reason::Incomplete)?;
-                Ok(Stored::of(state, &resource, id, fact))
-            })
-            .collect()
     }
 }
 
@@ -241,28 +229,24 @@ pub(super) fn list(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
     let Some(Granted::Scope(scope)) = granted(asked.info) else {
         return Err(Reason::NotCacheable);
     };
-    let (items, head, encoding, confirmed, snapshot) = {
-        let state = asked.shared.lock();
-        let (collection, narrowing) = asked.collection(&state, &scope)?;
-        check_version(asked.info, collection.resource_version)?;
-        let items = Asked::members(&state, collection, &narrowing)?;
-        let head = ListHead {
-            api_version: api_version(&scope.resource),
-            kind: list_kind(collection),
-            resource_version: collection.resource_version,
-            ..ListHead::default()
-        };
-        (
-            items,
-            head,
-            collection.encoding,
-            collection.confirmed,
-            snapshot(&state)?,
-        )
+    let state = asked.shared.lock();
+    let (collection, part) = asked.collection(&state, &scope)?;
+    check_version(asked.info, collection.resource_version)?;
+    let sizes = part
+        .after(&state, collection, None)
+        .map(|member| Ok(member?.1.len as usize))
+        .collect::<Result<Vec<usize>, Reason>>()?;
+    let head = ListHead {
+        api_version: api_version(&scope.resource),
+        kind: list_kind(collection),
+        resource_version: collection.resource_version,
+        ..ListHead::default()
     };
+    let (encoding, confirmed) = (collection.encoding, collection.confirmed);
+    drop(state);
     let content_type = headers::content_type(encoding);
     let mut headers = headers::cached(content_type, asked.age(confirmed), asked.request);
-    let (body, len) = streamed(asked.shared, encoding, &head, items, snapshot);
+    let (body, len) = streamed(asked.shared, encoding, &head, &sizes, part);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
     Ok(with_headers(body, headers))
 }
@@ -299,30 +283,66 @@ fn streamed(
     shared: &Arc<Shared>,
     encoding: Encoding,
     head: &ListHead,
-    items: Vec<Stored>,
-    snapshot: Box<dyn Snapshot>,
+    sizes: &[usize],
+    part: Part,
 ) -> (Body, u64) {
-    let sizes: Vec<usize> = items.iter().map(|item| item.len as usize).collect();
-    let failed = Arc::new(AtomicBool::new(false));
-    let has_failed = failed.clone();
-    let shared = shared.clone();
-    let items = items.into_iter().map(move |item| {
-        item.read(snapshot.as_ref()).unwrap_or_else(|error| {
-            read_failed(&shared, &item, &error);
-            failed.store(true, Ordering::Relaxed);
-            Bytes::new()
-        })
-    });
-    let chunks = list_body(encoding, head, sizes.into_iter(), items);
+    let reading = Reading::new(shared.clone(), part, Cursor::Members(None), false);
+    let failed = Arc::new(Mutex::new(None));
+    let items = Items {
+        reading,
+        count: sizes.len(),
+        bytes: sizes.iter().sum(),
+        failed: failed.clone(),
+    };
+    let chunks = list_body(encoding, head, sizes.iter().copied(), items);
     let len = chunks.content_length();
-    let frames = chunks.map(move |chunk| match has_failed.load(Ordering::Relaxed) {
-        false => Ok(Frame::data(chunk)),
-        true => Err(BoxError::from(
-            "the store failed while a list was read from it",
-        )),
+    let chunks = chunks.map(move |chunk| {
+        let failed = *failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.map_or(Ok(chunk), Err)
     });
-    let body = StreamBody::new(futures_util::stream::iter(frames));
-    (BodyExt::boxed_unsync(body), len)
+    let frames = futures_util::stream::unfold(
+        Pulled::new(shared.clone(), chunks),
+        |mut chunks| async move {
+            let chunk = chunks.next().await?;
+            let broken_off = |reason| BoxError::from(format!("a list broke off: {reason:?}"));
+            Some((chunk.map(Frame::data).map_err(broken_off), chunks))
+        },
+    );
+    (BodyExt::boxed_unsync(StreamBody::new(frames)), len)
+}
+
+/// The objects of a list: as many, and as many bytes of them, as were there when its length was told.
+struct Items {
+    reading: Reading,
+    count: usize,
+    bytes: usize,
+    failed: Arc<Mutex<Option<Reason>>>,
+}
+
+impl Items {
+    fn read(&mut self) -> Result<Option<Bytes>, Reason> {
+        let Some(item) = self.reading.next().transpose()? else {
+            return (self.count == 0 && self.bytes == 0)
+                .then_some(None)
+                .ok_or(Reason::Expired);
+        };
+        let left = self.bytes.checked_sub(item.object.len());
+        let left = left.zip(self.count.checked_sub(1));
+        (self.bytes, self.count) = left.ok_or(Reason::Expired)?;
+        Ok(Some(item.object))
+    }
+}
+
+impl Iterator for Items {
+    type Item = Bytes;
+
+    /// Ends where it fails; what follows is never sent.
+    fn next(&mut self) -> Option<Bytes> {
+        self.read().unwrap_or_else(|reason| {
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+            None
+        })
+    }
 }
 
 // --- whole responses ---

@@ -2,32 +2,29 @@
 
 use bytes::Bytes;
 
-use super::answer::{Asked, read_failed, snapshot};
+use super::answer::Asked;
 use super::collection::Collection;
-use super::collections::Narrowing;
 use super::headers;
-use super::key::{GroupResource, api_version};
+use super::key::api_version;
 use super::learn::granted;
-use super::object::Stored;
+use super::reading::{Cursor, Part, Pulled, Reading};
 use super::state::State;
-use super::store::Snapshot;
 use super::watch_feed::{Start, start};
-use super::wire::{EventType, bookmark, watch_event};
-use super::{Granted, Shared, WatchAnswer, WatchFormat};
+use super::wire::{bookmark, watch_event};
+use super::{Granted, WatchAnswer, WatchFormat};
 use crate::policy::Reason;
-use crate::request_info::{GroupVersionResource, Scope};
 
-/// One event to be sent.
-struct Replayed {
-    resource_version: u64,
-    kind: EventType,
-    object: Object,
-}
+type Chunks = Box<dyn Iterator<Item = Result<Bytes, Reason>> + Send>;
 
-enum Object {
-    Stored(Stored),
-    /// Of a deletion, as its event showed it.
-    AtHand(Bytes),
+/// Whole frames of a stream, read from the store as they are asked for.
+pub struct Frames(Pulled<Chunks>);
+
+impl Frames {
+    /// The next frame. After an error there is none: the stream must end there, since the client has not seen what is known.
+    /// Not to be dropped half-way.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Reason>> {
+        self.0.next().await
+    }
 }
 
 pub(super) fn watch(asked: &Asked<'_>) -> Result<WatchAnswer, Reason> {
@@ -35,85 +32,69 @@ pub(super) fn watch(asked: &Asked<'_>) -> Result<WatchAnswer, Reason> {
         return Err(Reason::NotCacheable);
     };
     let start = start(asked.info).ok_or(Reason::BadRequest)?;
-    let (mut answer, events, end, snapshot) = {
-        let state = asked.shared.lock();
-        let (collection, narrowing) = asked.collection(&state, &scope)?;
-        let (events, end) = replay(asked, &state, collection, &narrowing, start)?;
-        let mut answer = empty(asked, &scope, collection);
-        if let Start::After(after) = start {
-            // What the client has seen and we have not is the upstream's to tell.
-            answer.resource_version = answer.resource_version.max(after);
-        }
-        (answer, events, end, snapshot(&state)?)
+    let state = asked.shared.lock();
+    let (collection, part) = asked.collection(&state, &scope)?;
+    let format = WatchFormat {
+        encoding: collection.encoding,
+        api_version: api_version(&scope.resource),
+        kind: collection.kind.to_string(),
     };
-    for event in events {
-        answer.frames.push(frame(
-            asked.shared,
-            event,
-            &answer.format,
-            snapshot.as_ref(),
-            &scope.resource,
-        )?);
+    let mut resource_version = collection.resource_version;
+    if let Start::After(after) = start {
+        // What the client has seen and we have not is the upstream's to tell.
+        resource_version = resource_version.max(after);
     }
-    if let Some(initial_events_end) = end {
-        let WatchFormat {
-            encoding,
-            api_version,
-            kind,
-        } = &answer.format;
-        let resource_version = answer.resource_version;
-        answer.frames.push(bookmark(
-            *encoding,
-            api_version,
-            kind,
-            resource_version,
-            initial_events_end,
-        ));
-    }
-    Ok(answer)
-}
-
-fn empty(asked: &Asked<'_>, scope: &Scope, collection: &Collection) -> WatchAnswer {
     let content_type = headers::watch_content_type(collection.encoding);
-    WatchAnswer {
-        headers: headers::cached(content_type, asked.age(collection.confirmed), asked.request),
-        format: WatchFormat {
-            encoding: collection.encoding,
-            api_version: api_version(&scope.resource),
-            kind: collection.kind.to_string(),
-        },
-        frames: Vec::new(),
-        resource_version: collection.resource_version,
-    }
+    let headers = headers::cached(content_type, asked.age(collection.confirmed), asked.request);
+    let (cursor, end) = replay(asked, &state, collection, &part, start)?;
+    let end =
+        end.map(|initial_events_end| last_frame(&format, resource_version, initial_events_end));
+    Ok(WatchAnswer {
+        headers,
+        frames: frames(asked, part, cursor, &format, end),
+        format,
+        resource_version,
+    })
 }
 
-fn frame(
-    shared: &Shared,
-    event: Replayed,
+fn last_frame(format: &WatchFormat, resource_version: u64, initial_events_end: bool) -> Bytes {
+    bookmark(
+        format.encoding,
+        &format.api_version,
+        &format.kind,
+        resource_version,
+        initial_events_end,
+    )
+}
+
+fn frames(
+    asked: &Asked<'_>,
+    part: Part,
+    cursor: Option<Cursor>,
     format: &WatchFormat,
-    snapshot: &dyn Snapshot,
-    resource: &GroupVersionResource,
-) -> Result<Bytes, Reason> {
-    let object = match event.object {
-        Object::AtHand(object) => object,
-        Object::Stored(stored) => stored
-            .read_whole(snapshot, resource)
-            .map_err(|error| read_failed(shared, &stored, &error))?,
-    };
-    Ok(watch_event(format.encoding, event.kind, &object))
+    end: Option<Bytes>,
+) -> Frames {
+    let encoding = format.encoding;
+    let events = cursor.map(|cursor| Reading::new(asked.shared.clone(), part, cursor, true));
+    let frames = events
+        .into_iter()
+        .flatten()
+        .map(move |event| event.map(|event| watch_event(encoding, event.kind, &event.object)));
+    let frames: Chunks = Box::new(frames.chain(end.map(Ok)));
+    Frames(Pulled::new(asked.shared.clone(), frames))
 }
 
-/// The events to begin with, and whether a bookmark follows them (`Some(true)`: the one that ends initial events).
+/// Where the events to begin with are, and whether a bookmark follows them (`Some(true)`: the one that ends initial events).
 fn replay(
     asked: &Asked<'_>,
     state: &State,
     collection: &Collection,
-    narrowing: &Narrowing,
+    part: &Part,
     start: Start,
-) -> Result<(Vec<Replayed>, Option<bool>), Reason> {
+) -> Result<(Option<Cursor>, Option<bool>), Reason> {
     let options = &asked.info.options;
     match start {
-        Start::Now => Ok((Vec::new(), None)),
+        Start::Now => Ok((None, None)),
         Start::Everything => {
             if let Ok(least) = options.resource_version.parse::<u64>()
                 && least > collection.resource_version
@@ -122,61 +103,19 @@ fn replay(
             }
             let wants_end =
                 options.allow_watch_bookmarks || options.send_initial_events == Some(true);
-            let members = Asked::members(state, collection, narrowing)?;
-            let events = members.into_iter().map(|stored| Replayed {
-                resource_version: stored.resource_version,
-                kind: EventType::Added,
-                object: Object::Stored(stored),
-            });
-            Ok((events.collect(), wants_end.then_some(true)))
+            for member in part.after(state, collection, None) {
+                member?;
+            }
+            Ok((Some(Cursor::Members(None)), wants_end.then_some(true)))
         }
-        Start::After(after) if after >= collection.resource_version => Ok((Vec::new(), None)),
+        Start::After(after) if after >= collection.resource_version => Ok((None, None)),
         Start::After(after) => {
-            let events = since(state, collection, narrowing, after)?;
-            Ok((events, options.allow_watch_bookmarks.then_some(false)))
+            part.since(state, collection, after)?;
+            let cursor = Cursor::Changes {
+                from: after,
+                last: after,
+            };
+            Ok((Some(cursor), options.allow_watch_bookmarks.then_some(false)))
         }
     }
-}
-
-/// Every change after an RV, in order; [`Reason::Expired`] when one of them may not be known.
-fn since(
-    state: &State,
-    collection: &Collection,
-    narrowing: &Narrowing,
-    after: u64,
-) -> Result<Vec<Replayed>, Reason> {
-    let resource = GroupResource::of(&collection.scope.resource);
-    let version = &collection.scope.resource.version;
-    let deletions = collection.deletions_since(after).ok_or(Reason::Expired)?;
-    let mut events: Vec<Replayed> = deletions
-        .filter(|deletion| narrowing.holds(&deletion.id))
-        .map(|deletion| Replayed {
-            resource_version: deletion.resource_version,
-            kind: EventType::Deleted,
-            object: Object::AtHand(deletion.object.clone()),
-        })
-        .collect();
-    let changed = collection
-        .members()
-        .iter()
-        .filter(|(id, member)| member.resource_version > after && narrowing.holds(id));
-    for (id, member) in changed {
-        let fact = state
-            .facts
-            .find(&resource, id, version, collection.encoding);
-        // Another stream is ahead of this collection: sent now, the object's RV would make the client skip what is between.
-        let fact = fact.filter(|fact| fact.resource_version == member.resource_version);
-        let fact = fact.ok_or(Reason::Expired)?;
-        events.push(Replayed {
-            resource_version: member.resource_version,
-            kind: if member.added > after {
-                EventType::Added
-            } else {
-                EventType::Modified
-            },
-            object: Object::Stored(Stored::of(state, &resource, id, fact)),
-        });
-    }
-    events.sort_by_key(|event| event.resource_version);
-    Ok(events)
 }

@@ -23,6 +23,7 @@ mod object;
 mod open;
 mod pages;
 mod persist;
+mod reading;
 mod record;
 mod responses;
 mod state;
@@ -38,7 +39,6 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, response};
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,7 @@ use grants::Granted;
 use state::{NotLearnt, State};
 use store::Table;
 
+pub use answer_watch::Frames;
 pub use learn::Learner;
 pub use status::{CacheStatus, CollectionStatus};
 pub use watch_feed::WatchFeed;
@@ -66,6 +67,8 @@ pub struct Cache {
 struct Shared {
     state: Mutex<State>,
     commit_now: tokio::sync::Notify,
+    /// Turns at reading the store for an answer.
+    reads: tokio::sync::Semaphore,
     on_disk: bool,
     /// Why what is learnt does not outlive the process, or what happened to what was learnt before.
     opened: Option<String>,
@@ -87,8 +90,8 @@ pub struct WatchAnswer {
     /// Content-Type, `Age`, origin header.
     pub headers: HeaderMap,
     pub format: WatchFormat,
-    /// Whole frames to send first (replayed events, initial events and their bookmark).
-    pub frames: Vec<Bytes>,
+    /// What to send first (replayed events, initial events and their bookmark).
+    pub frames: Frames,
     /// What the client has seen once it has read `frames`; a plain watch from the future keeps its own.
     pub resource_version: u64,
 }
@@ -108,6 +111,7 @@ impl Cache {
         let shared = Shared {
             state: Mutex::new(opened.state),
             commit_now: tokio::sync::Notify::new(),
+            reads: tokio::sync::Semaphore::new(reading::AT_ONCE),
             on_disk: opened.on_disk,
             opened: opened.condition,
             commit_error: Mutex::new(None),

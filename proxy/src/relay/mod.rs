@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use crate::asked::Asked;
 use crate::body::{Body, BoxError};
-use crate::cache::{BOOKMARK_INTERVAL, WatchAnswer, WatchFeed, WatchFormat, wire};
+use crate::cache::{BOOKMARK_INTERVAL, Frames, WatchAnswer, WatchFeed, WatchFormat, wire};
 use crate::policy::Uplink;
 use crate::request_info::accept::{self, Encoding, Representation};
 use crate::serve::Serve;
@@ -92,12 +92,12 @@ impl Relay {
         let (relay, body) = Self::new(serve, asked, encoding, seen, Some(start.format));
         let frames = start.frames;
         serve.tasks.spawn(async move {
-            for frame in frames {
-                if relay.client.send(Ok(frame)).await.is_err() {
-                    return;
-                }
+            // Ended by its deadline or a drain, it ends between two frames.
+            let begun = tokio::time::timeout_at(relay.deadline, relay.begin(frames));
+            let drain = relay.serve.drain.clone();
+            if let Some(Ok(Ok(()))) = drain.run_until_cancelled(begun).await {
+                relay.run(Next::Hold).await;
             }
-            relay.run(Next::Hold).await;
         });
         let mut response = Response::new(body);
         *response.headers_mut() = start.headers;
@@ -123,6 +123,22 @@ impl Relay {
             caught_up: Arc::default(),
         };
         (relay, body::receive(receiver))
+    }
+
+    /// Sends what a stream begins with, as the client takes it. An error: not all of it, so the stream cannot go on.
+    async fn begin(&self, mut frames: Frames) -> Result<(), ()> {
+        loop {
+            // First the room, then the reading: a client that reads nothing has nothing read for it.
+            let room = self.client.reserve().await.map_err(|_| ())?;
+            match frames.next().await {
+                Some(Ok(frame)) => room.send(Ok(frame)),
+                Some(Err(reason)) => {
+                    tracing::debug!(?reason, "a watch could not be begun from the cache");
+                    return Err(());
+                }
+                None => return Ok(()),
+            }
+        }
     }
 
     async fn run(mut self, mut next: Next) {

@@ -3,6 +3,7 @@
 mod answers;
 mod damage;
 mod learning;
+mod reading;
 mod recorded;
 mod restart;
 mod watches;
@@ -248,10 +249,20 @@ fn bookmark(resource_version: u64, end: bool) -> WatchEvent {
     )
 }
 
+/// The frames that a stream begins with, until its end or where it breaks off.
+async fn frames(answer: &mut WatchAnswer) -> Result<Vec<Bytes>, Reason> {
+    let mut frames = Vec::new();
+    while let Some(frame) = answer.frames.next().await {
+        frames.push(frame?);
+    }
+    Ok(frames)
+}
+
 /// The frames of a stream as `TYPE name@RV`.
-fn told(frames: &[Bytes]) -> Vec<String> {
+async fn told(mut answer: WatchAnswer) -> Vec<String> {
+    let frames = frames(&mut answer).await.expect("all of them");
     let mut splitter = WatchSplitter::new(Encoding::Json);
-    frames.iter().for_each(|frame| splitter.feed(frame.clone()));
+    frames.into_iter().for_each(|frame| splitter.feed(frame));
     let mut told = Vec::new();
     while let Some(event) = splitter.next().expect("events") {
         let WatchEvent { kind, meta, .. } = event;

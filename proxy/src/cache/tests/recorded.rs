@@ -58,7 +58,10 @@ async fn answered(bench: &Bench, uri: &str, accept: &str) -> (HeaderValue, Vec<u
             let body = response.into_body().collect().await.expect("a body");
             (content_type, body.to_bytes().to_vec())
         }
-        Answer::Watch(watch) => (watch.headers[CONTENT_TYPE].clone(), watch.frames.concat()),
+        Answer::Watch(mut watch) => {
+            let frames = frames(&mut watch).await.expect("all of them");
+            (watch.headers[CONTENT_TYPE].clone(), frames.concat())
+        }
     }
 }
 

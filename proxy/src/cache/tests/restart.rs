@@ -83,7 +83,7 @@ async fn a_watch_from_before_the_restart_goes_on_from_the_collections_rv_only() 
     bench.commit().await;
     let bench = bench.killed();
     let watch = |rv| bench.open_watch("x", &format!("{PODS}?watch=1&resourceVersion={rv}"));
-    assert!(watch(10).expect("known").frames.is_empty());
+    assert!(told(watch(10).expect("known")).await.is_empty());
     assert_eq!(reason(watch(9)), Some(Reason::Expired));
 }
 

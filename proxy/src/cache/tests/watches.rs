@@ -166,19 +166,19 @@ async fn a_watch_list_is_answered_with_its_end() {
         .open_watch("x", &format!("{PODS}?{WATCH_LIST}"))
         .expect("known");
     assert_eq!(
-        told(&answer.frames),
-        ["ADDED p@5", "ADDED q@7", "BOOKMARK 10 end"]
-    );
-    assert_eq!(
         (answer.resource_version, answer.format.kind.as_str()),
         (10, "Pod")
     );
     assert_eq!(answer.headers["holdfast-origin"], "cache");
+    assert_eq!(
+        told(answer).await,
+        ["ADDED p@5", "ADDED q@7", "BOOKMARK 10 end"]
+    );
     let narrow = bench
         .open_watch("x", &format!("{PODS_IN_A}?watch=1"))
         .expect("known");
     assert_eq!(
-        told(&narrow.frames),
+        told(narrow).await,
         ["ADDED p@5"],
         "no bookmarks were asked for"
     );
@@ -191,7 +191,7 @@ async fn a_watch_of_an_empty_collection_is_answered_with_its_end() {
     let answer = bench
         .open_watch("x", &format!("{PODS}?{WATCH_LIST}"))
         .expect("known");
-    assert_eq!(told(&answer.frames), ["BOOKMARK 10 end"]);
+    assert_eq!(told(answer).await, ["BOOKMARK 10 end"]);
 }
 
 #[tokio::test]
@@ -201,18 +201,18 @@ async fn a_watch_from_an_rv_gets_what_came_after_it() {
     feed.event(&event("MODIFIED", &pod("a", "p", 11)));
     feed.event(&event("ADDED", &pod("a", "r", 12)));
     feed.event(&event("DELETED", &pod("b", "q", 13)));
-    let since = |rv| {
-        bench
-            .open_watch("x", &watch(rv))
-            .map(|answer| (told(&answer.frames), answer.resource_version))
+    let since = async |rv| {
+        let answer = bench.open_watch("x", &watch(rv)).expect("known");
+        let resource_version = answer.resource_version;
+        (told(answer).await, resource_version)
     };
     let all = ["MODIFIED p@11", "ADDED r@12", "DELETED q@13", "BOOKMARK 13"];
-    assert_eq!(since(10), Ok((all.map(str::to_owned).to_vec(), 13)));
+    assert_eq!(since(10).await, (all.map(str::to_owned).to_vec(), 13));
     assert_eq!(
-        since(12),
-        Ok((all[2..].iter().map(|s| (*s).to_owned()).collect(), 13))
+        since(12).await,
+        (all[2..].iter().map(|s| (*s).to_owned()).collect(), 13)
     );
-    assert_eq!(since(13), Ok((vec![], 13)));
+    assert_eq!(since(13).await, (vec![], 13));
 }
 
 #[tokio::test]
@@ -233,7 +233,8 @@ async fn a_watch_from_before_what_is_known_is_expired() {
 async fn a_watch_from_the_future_is_held_where_the_client_is() {
     let bench = known();
     let answer = bench.open_watch("x", &watch(30)).expect("known");
-    assert_eq!((answer.frames.len(), answer.resource_version), (0, 30));
+    assert_eq!(answer.resource_version, 30);
+    assert!(told(answer).await.is_empty());
     let initial = bench.open_watch("x", &format!("{PODS}?{WATCH_LIST}&resourceVersion=30"));
     assert_eq!(reason(initial), Some(Reason::ResourceVersionTooLarge));
 }

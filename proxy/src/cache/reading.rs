@@ -1,0 +1,342 @@
+//! A collection on its way out of the store: read in batches, as fast as its client takes them and no faster.
+//!
+//! Between two batches nothing is held, neither bytes nor a state of the store (which could reuse no page meanwhile): a
+//! client that opens many streams and reads none costs a cursor each. So each batch makes sure that the collection is as
+//! it was when the answer began; if it is not, the answer breaks off, and is not taken for whole.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Shared;
+use super::answer::{read_failed, snapshot};
+use super::collection::{Collection, Deletion, Member};
+use super::collections::Narrowing;
+use super::key::{GroupResource, ObjectId};
+use super::object::Stored;
+use super::state::State;
+use super::store::Snapshot;
+use super::wire::EventType;
+use crate::policy::Reason;
+use crate::request_info::GroupVersionResource;
+
+/// Enough that the way to the disk's thread is worth it, little enough that a held stream costs about as much as its connection.
+const BATCH_BYTES: usize = 32 << 10;
+/// Of small objects; the lock is held for as many look-ups.
+const BATCH_OBJECTS: usize = 64;
+/// Batches read at the same time, by all clients: each has a thread and its bytes in memory.
+pub(super) const AT_ONCE: usize = 8;
+
+/// What is read: the part of a collection that is asked for, as it was at an RV.
+#[derive(Clone)]
+pub(super) struct Part {
+    pub(super) collection: u64,
+    pub(super) narrowing: Narrowing,
+    pub(super) resource_version: u64,
+    pub(super) resource: GroupVersionResource,
+}
+
+/// How far the reading is.
+#[derive(Clone)]
+pub(super) enum Cursor {
+    /// Members in list order; the last one that was read.
+    Members(Option<ObjectId>),
+    /// Changes in the order of their RVs, to a client that has seen `from`; those until `last` were read.
+    Changes { from: u64, last: u64 },
+}
+
+/// One object that was read.
+pub(super) struct Event {
+    pub(super) kind: EventType,
+    pub(super) object: Bytes,
+}
+
+/// Blocks on the disk: see [`Pulled`].
+pub(super) struct Reading {
+    shared: Arc<Shared>,
+    part: Part,
+    cursor: Cursor,
+    /// With TypeMeta or envelope, as events show it.
+    whole: bool,
+    ready: VecDeque<Event>,
+}
+
+impl Reading {
+    pub(super) fn new(shared: Arc<Shared>, part: Part, cursor: Cursor, whole: bool) -> Self {
+        Self {
+            shared,
+            part,
+            cursor,
+            whole,
+            ready: VecDeque::new(),
+        }
+    }
+
+    fn read_batch(&mut self) -> Result<(), Reason> {
+        let (batch, snapshot) = {
+            let state = self.shared.lock();
+            let collection = self.part.find(&state)?;
+            let batch = match &mut self.cursor {
+                Cursor::Members(last) => self.part.members(&state, collection, last)?,
+                Cursor::Changes { from, last } => {
+                    self.part.changes(&state, collection, *from, last)?
+                }
+            };
+            (batch, snapshot(&state)?)
+        };
+        for (kind, object) in batch {
+            let object = match object {
+                Object::AtHand(object) => object,
+                Object::Stored(stored) => self.read(&stored, snapshot.as_ref())?,
+            };
+            self.ready.push_back(Event { kind, object });
+        }
+        Ok(())
+    }
+
+    fn read(&self, stored: &Stored, snapshot: &dyn Snapshot) -> Result<Bytes, Reason> {
+        let object = match self.whole {
+            true => stored.read_whole(snapshot, &self.part.resource),
+            false => stored.read(snapshot),
+        };
+        object.map_err(|error| read_failed(&self.shared, stored, &error))
+    }
+}
+
+impl Iterator for Reading {
+    type Item = Result<Event, Reason>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ready.is_empty()
+            && let Err(reason) = self.read_batch()
+        {
+            return Some(Err(reason));
+        }
+        self.ready.pop_front().map(Ok)
+    }
+}
+
+/// One object that is to be read.
+type Wanted = (EventType, Object);
+
+enum Object {
+    Stored(Stored),
+    /// Of a deletion, as its event showed it.
+    AtHand(Bytes),
+}
+
+impl Part {
+    /// The collection, if what is asked for of it is what it was.
+    fn find<'s>(&self, state: &'s State) -> Result<&'s Collection, Reason> {
+        let collection = state.collections.get(self.collection);
+        let collection = collection
+            .filter(|collection| collection.complete)
+            .ok_or(Reason::Incomplete)?;
+        // An object that is new since then is left out. One that changed since is not what it was, and one that is gone is missed.
+        let is_gone = |deletion: &Deletion| self.narrowing.holds(&deletion.id);
+        let has_changed = |(id, member): (&ObjectId, &Member)| {
+            member.resource_version > self.resource_version
+                && member.added <= self.resource_version
+                && self.narrowing.holds(id)
+        };
+        let as_it_was = collection.resource_version == self.resource_version
+            || (collection.resource_version > self.resource_version
+                && collection
+                    .deletions_since(self.resource_version)
+                    .is_some_and(|mut deletions| !deletions.any(is_gone))
+                && !collection.members().iter().any(has_changed));
+        as_it_was.then_some(collection).ok_or(Reason::Expired)
+    }
+
+    /// The members that are asked for, from one on, with their facts.
+    pub(super) fn after<'s>(
+        &self,
+        state: &'s State,
+        collection: &'s Collection,
+        last: Option<&ObjectId>,
+    ) -> impl Iterator<Item = Result<(&'s ObjectId, &'s super::facts::Fact), Reason>> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let of = GroupResource::of(&self.resource);
+        let members = collection
+            .members()
+            .range::<ObjectId, _>((from, Bound::Unbounded));
+        let is_new = collection.resource_version > self.resource_version;
+        members
+            .filter(move |(id, member)| {
+                self.narrowing.holds(id) && !(is_new && member.added > self.resource_version)
+            })
+            .map(move |(id, _)| {
+                let facts = &state.facts;
+                let fact = facts.find(&of, id, &self.resource.version, collection.encoding);
+                Ok((id, fact.ok_or(Reason::Incomplete)?))
+            })
+    }
+
+    fn members(
+        &self,
+        state: &State,
+        collection: &Collection,
+        last: &mut Option<ObjectId>,
+    ) -> Result<Vec<Wanted>, Reason> {
+        let of = GroupResource::of(&self.resource);
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut reached = None;
+        for member in self.after(state, collection, last.as_ref()) {
+            let (id, fact) = member?;
+            let stored = Stored::of(state, &of, id, fact);
+            bytes += stored.len as usize;
+            batch.push((EventType::Added, Object::Stored(stored)));
+            reached = Some(id);
+            if bytes >= BATCH_BYTES || batch.len() >= BATCH_OBJECTS {
+                break;
+            }
+        }
+        if let Some(reached) = reached {
+            *last = Some(reached.clone());
+        }
+        Ok(batch)
+    }
+
+    /// The changes after an RV and until that of the answer, in order; [`Reason::Expired`] when one of them may not be known.
+    pub(super) fn since<'s>(
+        &self,
+        state: &State,
+        collection: &'s Collection,
+        after: u64,
+    ) -> Result<Vec<Changed<'s>>, Reason> {
+        let deletions = collection.deletions_since(after).ok_or(Reason::Expired)?;
+        let deletions = deletions
+            .filter(|deletion| self.narrowing.holds(&deletion.id))
+            .map(Changed::Deleted);
+        let members = collection.members().iter();
+        let members = members
+            .filter(|(id, member)| member.resource_version > after && self.narrowing.holds(id))
+            .map(|(id, member)| Changed::Put(id, *member));
+        let mut changes: Vec<Changed<'s>> = deletions
+            .chain(members)
+            .filter(|change| change.resource_version() <= self.resource_version)
+            .collect();
+        let of = GroupResource::of(&self.resource);
+        for change in &changes {
+            if let Changed::Put(id, member) = change {
+                let facts = &state.facts;
+                let fact = facts.find(&of, id, &self.resource.version, collection.encoding);
+                // Another stream is ahead of this collection: sent now, the object's RV would make the client skip what is between.
+                fact.filter(|fact| fact.resource_version == member.resource_version)
+                    .ok_or(Reason::Expired)?;
+            }
+        }
+        changes.sort_by_key(Changed::resource_version);
+        Ok(changes)
+    }
+
+    fn changes(
+        &self,
+        state: &State,
+        collection: &Collection,
+        from: u64,
+        last: &mut u64,
+    ) -> Result<Vec<Wanted>, Reason> {
+        let of = GroupResource::of(&self.resource);
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        for change in self.since(state, collection, *last)? {
+            let is_full = bytes >= BATCH_BYTES || batch.len() >= BATCH_OBJECTS;
+            // Two changes of one RV are one to the cursor.
+            if is_full && change.resource_version() > *last {
+                break;
+            }
+            *last = change.resource_version();
+            match change {
+                Changed::Deleted(deletion) => {
+                    bytes += deletion.object.len();
+                    let object = Object::AtHand(deletion.object.clone());
+                    batch.push((EventType::Deleted, object));
+                }
+                Changed::Put(id, member) => {
+                    let facts = &state.facts;
+                    let fact = facts
+                        .find(&of, id, &self.resource.version, collection.encoding)
+                        .ok_or(Reason::Expired)?;
+                    let stored = Stored::of(state, &of, id, fact);
+                    bytes += stored.len as usize;
+                    let is_new = member.added > from;
+                    let kind = if is_new {
+                        EventType::Added
+                    } else {
+                        EventType::Modified
+                    };
+                    batch.push((kind, Object::Stored(stored)));
+                }
+            }
+        }
+        Ok(batch)
+    }
+}
+
+/// One change of a collection.
+pub(super) enum Changed<'c> {
+    Put(&'c ObjectId, Member),
+    Deleted(&'c Deletion),
+}
+
+impl Changed<'_> {
+    fn resource_version(&self) -> u64 {
+        match self {
+            Self::Put(_, member) => member.resource_version,
+            Self::Deleted(deletion) => deletion.resource_version,
+        }
+    }
+}
+
+/// Chunks of an answer, made where blocking is allowed: a slow disk stops the answers that wait for it, and nothing else.
+pub(super) struct Pulled<I> {
+    shared: Arc<Shared>,
+    /// `None`: at its end, or broken off.
+    chunks: Option<I>,
+    ready: VecDeque<Result<Bytes, Reason>>,
+}
+
+impl<I: Iterator<Item = Result<Bytes, Reason>> + Send + 'static> Pulled<I> {
+    pub(super) fn new(shared: Arc<Shared>, chunks: I) -> Self {
+        Self {
+            shared,
+            chunks: Some(chunks),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// The next chunk. An error is the last one. Not to be dropped half-way: what it was about to bring is lost.
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, Reason>> {
+        if self.ready.is_empty()
+            && let Some(chunks) = self.chunks.take()
+        {
+            let _turn = self.shared.reads.acquire().await;
+            match tokio::task::spawn_blocking(|| pull(chunks)).await {
+                Ok((chunks, ready)) => (self.chunks, self.ready) = (chunks, ready),
+                Err(_) => return Some(Err(Reason::Store)),
+            }
+        }
+        self.ready.pop_front()
+    }
+}
+
+/// The next few chunks, and the rest of them if there may be any.
+fn pull<I: Iterator<Item = Result<Bytes, Reason>>>(
+    mut chunks: I,
+) -> (Option<I>, VecDeque<Result<Bytes, Reason>>) {
+    let (mut ready, mut bytes) = (VecDeque::new(), 0);
+    while bytes < BATCH_BYTES && ready.len() < BATCH_OBJECTS {
+        let Some(chunk) = chunks.next() else {
+            return (None, ready);
+        };
+        let is_last = chunk.is_err();
+        bytes += chunk.as_ref().map_or(0, Bytes::len);
+        ready.push_back(chunk);
+        if is_last {
+            return (None, ready);
+        }
+    }
+    (Some(chunks), ready)
+}
