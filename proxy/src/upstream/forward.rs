@@ -9,16 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::headers::Outgoing;
 use super::health::Event;
+use super::patience::Patience;
 use super::pool::Pool;
 use super::server::{Server, authority};
 use super::{Lane, answer};
 use crate::body::Body;
 use crate::policy::Failure;
 
-/// Left of `answerTimeout` for the cache, so that its answer leaves within it.
-const CACHE_MARGIN: Duration = Duration::from_millis(50);
-/// On a busy node bytes may have arrived that nobody had the time to read: they get this much.
-const LAST_LOOK: Duration = Duration::from_millis(10);
 /// Connections one request tries at one server: two pooled ones may have died of old age, the third is new.
 const MAX_TRIES: usize = 3;
 
@@ -33,6 +30,7 @@ pub(super) struct Forward<'a> {
 
 impl Forward<'_> {
     /// Asks the servers in their order until one answers. A write goes on to the next only if nothing of it was sent.
+    /// However many there are, a read waits `answerTimeout` in all without a sign of life.
     pub(super) async fn run(
         &self,
         request: Request<Body>,
@@ -40,14 +38,28 @@ impl Forward<'_> {
     ) -> Result<Response<Body>, Failure> {
         let mut outgoing = Outgoing::new(request);
         let mut failure = Failure::NotSent;
-        for server in servers {
+        let mut quiet_since = Instant::now();
+        let mut asked_at = quiet_since;
+        let servers: Vec<_> = servers.collect();
+        let mut rest = servers.as_slice();
+        while let Some((server, later)) = rest.split_first() {
+            rest = later;
             let Some(epoch) = server.epoch() else {
                 continue;
             };
-            match self.ask(&server, &epoch, &mut outgoing).await {
+            let patience = Patience {
+                server,
+                later,
+                quiet_since,
+                limit: self.answer_timeout,
+                read: self.read,
+            };
+            match self.ask(&patience, asked_at, &epoch, &mut outgoing).await {
                 Ok(response) => return Ok(response),
                 Err(why) => failure = why,
             }
+            quiet_since = patience.quiet_since();
+            asked_at = Instant::now();
             let again = if outgoing.sent {
                 self.read && outgoing.bodiless()
             } else {
@@ -62,19 +74,23 @@ impl Forward<'_> {
 
     async fn ask(
         &self,
-        server: &Arc<Server>,
+        patience: &Patience<'_>,
+        asked_at: Instant,
         epoch: &CancellationToken,
         outgoing: &mut Outgoing,
     ) -> Result<Response<Body>, Failure> {
-        let given_up = tokio::select! {
+        let server = patience.server;
+        tokio::select! {
             biased;
             result = self.exchange(server, epoch, outgoing) => return result,
             // Cancelling the exchange drops the request's stream: the server is gone, or as good as.
-            () = epoch.cancelled() => None,
-            () = patience(server, self.answer_timeout, self.read) => Some(self.answer_timeout),
-        };
-        if let Some(limit) = given_up {
-            server.note_error(Event::Silent, format!("not a byte from it for {limit:?}"));
+            () = epoch.cancelled() => {}
+            () = patience.is_over() => {
+                let quiet = asked_at.elapsed();
+                // Who was asked late, because another was silent before, has not proved anything yet.
+                let event = if quiet >= patience.wait() { Event::Silent } else { Event::Suspicious };
+                server.note_error(event, format!("not a byte from it for {quiet:?}"));
+            }
         }
         Err(unanswered(outgoing))
     }
@@ -162,35 +178,4 @@ fn never_processed(error: &hyper::Error) -> bool {
                 && ((error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
                     || error.reason() == Some(h2::Reason::REFUSED_STREAM))
         })
-}
-
-/// Over when a read need not wait any longer: the server was silent for `limit`, less what the cache needs. Slow is not down: any byte
-/// from that server, on any connection, starts the wait anew, and half-way a probe asks for one. Never over for other requests.
-pub(super) async fn patience(server: &Server, limit: Duration, read: bool) {
-    let started = Instant::now();
-    let margin = CACHE_MARGIN.min(limit / 4);
-    let mut asked = None;
-    loop {
-        let last = server.heard.last();
-        let quiet_since = last.map_or(started, |last| last.max(started));
-        if quiet_since.elapsed() >= limit / 2 && asked != Some(quiet_since) {
-            server.note(Event::Suspicious);
-            asked = Some(quiet_since);
-        }
-        if read && quiet_since.elapsed() >= limit - margin {
-            tokio::time::sleep(LAST_LOOK.min(margin / 2)).await;
-            if server.heard.last() == last {
-                return;
-            }
-            continue;
-        }
-        let next = if asked != Some(quiet_since) {
-            quiet_since + limit / 2
-        } else if read {
-            quiet_since + (limit - margin)
-        } else {
-            Instant::now() + limit / 2
-        };
-        tokio::time::sleep_until(next.into()).await;
-    }
 }

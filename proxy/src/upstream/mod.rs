@@ -10,6 +10,7 @@ mod lane;
 mod lease;
 mod line;
 mod own;
+mod patience;
 mod pool;
 mod probe;
 mod room;

@@ -1,5 +1,6 @@
 //! The module against a far end that fails on demand.
 
+mod black_hole;
 mod far_end;
 mod rooms;
 mod upgrades;

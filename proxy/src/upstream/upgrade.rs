@@ -17,10 +17,10 @@ use tokio_util::task::TaskTracker;
 use super::answer;
 use super::credential::Alpn;
 use super::dial::{DialError, Dialer, Dialled};
-use super::forward::patience;
 use super::headers::Outgoing;
 use super::health::Event;
 use super::lease::Slot;
+use super::patience::Patience;
 use super::room::Guest;
 use super::server::{Server, authority};
 use crate::body::{self, Body, BoxError};
@@ -62,11 +62,18 @@ impl Upgrades<'_> {
             headers.insert(CONNECTION, http::HeaderValue::from_static("Upgrade"));
             headers.insert(UPGRADE, protocol);
         }
+        let patience = Patience {
+            server: &server,
+            later: &[],
+            quiet_since: Instant::now(),
+            limit: self.answer_timeout,
+            read: false,
+        };
         let response = tokio::select! {
             response = self.send(dialled, request) => response,
             () = epoch.cancelled() => return Err(Failure::NoAnswer),
             // Never over for an upgrade: it only asks for probes, so that going down is seen.
-            () = patience(&server, self.answer_timeout, false) => return Err(Failure::NoAnswer),
+            () = patience.is_over() => return Err(Failure::NoAnswer),
         };
         let response = response.map_err(|error| {
             server.note_error(Event::Suspicious, error.to_string());
