@@ -310,85 +310,8 @@ fn a_kubeconfig_client_reads_through_the_explicit_listener() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn the_manifests_are_accepted_by_the_api_server_and_their_config_by_holdfast() -> Result<()> {
-    let node = Node::new()?;
-    let api = filled(&node)?;
-    let folder = holdfast_tests::assets::source("deploy");
-    // A dry run makes no namespace for the objects after it to be in.
-    api.create(
-        "/api/v1/namespaces",
-        &serde_json::json!({"metadata": {"name": "holdfast"}}),
-    )?;
-    let output = api
-        .kubectl(&[
-            "apply",
-            "--dry-run=server",
-            "-f",
-            &folder.display().to_string(),
-        ])?
-        .output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{said}");
-    ensure!(
-        String::from_utf8_lossy(&output.stdout).contains("daemonset"),
-        "no DaemonSet in {}",
-        folder.display()
-    );
-    let rendered = api
-        .kubectl(&[
-            "create",
-            "--dry-run=client",
-            "-o",
-            "json",
-            "-f",
-            &folder.display().to_string(),
-        ])?
-        .output()?;
-    let configs = configs_of(&String::from_utf8_lossy(&rendered.stdout))?;
-    ensure!(!configs.is_empty(), "no ConfigMap with a Holdfast config");
-    for config in configs {
-        let path = node.folder().join("deployed.yaml");
-        fs::write(&path, config)?;
-        let valid = std::process::Command::new(holdfast_tests::assets::holdfast()?)
-            .args(["config", "validate"])
-            .arg(&path)
-            .output()?;
-        ensure!(
-            valid.status.success(),
-            "{}",
-            String::from_utf8_lossy(&valid.stderr)
-        );
-    }
-    Ok(())
-}
-
 fn filled(node: &Node) -> Result<ApiServer<'_>> {
     let api = ApiServer::start(node)?;
     fixtures::apply(&api)?;
     Ok(api)
-}
-
-/// Every text of a ConfigMap that is a Holdfast config, of kubectl's concatenated JSON documents.
-fn configs_of(documents: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for document in serde_json::Deserializer::from_str(documents).into_iter::<serde_json::Value>() {
-        let document = document?;
-        let listed = document["items"]
-            .as_array()
-            .cloned()
-            .unwrap_or_else(|| vec![document]);
-        let texts = listed
-            .iter()
-            .filter(|object| object["kind"] == "ConfigMap")
-            .filter_map(|object| object["data"].as_object());
-        found.extend(
-            texts
-                .flat_map(|data| data.values())
-                .filter_map(|text| text.as_str())
-                .filter(|text| text.contains("kind: Config"))
-                .map(str::to_owned),
-        );
-    }
-    Ok(found)
 }

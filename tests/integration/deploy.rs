@@ -1,24 +1,10 @@
 //! The files of deploy/ as a user applies them, on the real API server.
 
-use std::process::{Command, Output};
+use std::process::Command;
 
 use anyhow::{Result, ensure};
-use holdfast_tests::assets::{asset, holdfast, source};
+use holdfast_tests::assets::{holdfast, source};
 use holdfast_tests::{ApiServer, Node};
-
-/// kubectl as the cluster's administrator.
-fn kubectl(node: &Node, api: &ApiServer<'_>, args: &[&str]) -> Result<Output> {
-    let file = |name: &str| api.pki().path(name).display().to_string();
-    let mut command = node.control_plane_command(asset("kubectl")?, ["--server", &api.url()]);
-    command.args(["--certificate-authority", &file("ca.crt")]);
-    command.args(["--client-certificate", &file("admin.crt")]);
-    command.args(["--client-key", &file("admin.key")]);
-    // Neither a kubeconfig nor a discovery cache of whoever runs the tests.
-    command
-        .env("HOME", node.folder())
-        .args(["--kubeconfig", "/dev/null"]);
-    Ok(command.args(args).output()?)
-}
 
 #[test]
 fn the_api_server_accepts_the_manifests_and_the_rights_are_enough() -> Result<()> {
@@ -27,19 +13,17 @@ fn the_api_server_accepts_the_manifests_and_the_rights_are_enough() -> Result<()
     let folder = source("deploy").display().to_string();
     // A dry run creates no namespace for what follows.
     let namespace = format!("{folder}/00-namespace.yaml");
-    let applied = kubectl(&node, &api, &["apply", "-f", &namespace])?;
+    let applied = api.kubectl(&["apply", "-f", &namespace])?.output()?;
     ensure!(applied.status.success(), "{applied:?}");
-    let dry = kubectl(
-        &node,
-        &api,
-        &[
+    let dry = api
+        .kubectl(&[
             "apply",
             "--dry-run=server",
             "--validate=strict",
             "-f",
             &folder,
-        ],
-    )?;
+        ])?
+        .output()?;
     let said = String::from_utf8_lossy(&dry.stdout).into_owned();
     ensure!(dry.status.success(), "{dry:?}");
     ensure!(dry.stderr.is_empty(), "a warning: {dry:?}");
@@ -51,18 +35,16 @@ fn the_api_server_accepts_the_manifests_and_the_rights_are_enough() -> Result<()
         "/.well-known/openid-configuration",
         "/livez",
     ] {
-        let allowed = kubectl(
-            &node,
-            &api,
-            &[
+        let allowed = api
+            .kubectl(&[
                 "auth",
                 "can-i",
                 "get",
                 path,
                 "--as",
                 "system:serviceaccount:holdfast:holdfast",
-            ],
-        )?;
+            ])?
+            .output()?;
         ensure!(allowed.status.success(), "{path}: {allowed:?}");
     }
     Ok(())

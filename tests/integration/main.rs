@@ -7,6 +7,7 @@ mod demo;
 mod deploy;
 mod fuzz_seeds;
 mod identity;
+mod outage;
 mod redirect;
 mod tls;
 mod upgrades;

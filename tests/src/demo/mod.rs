@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub use report::{Report, Row};
-pub use scene::Scene;
+pub use scene::{Fault, Scene};
 
 use crate::Node;
 

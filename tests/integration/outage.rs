@@ -1,0 +1,116 @@
+//! Faces of an outage that the demo's lines do not show.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use holdfast_tests::demo::{Fault, SLACK, Scene};
+use holdfast_tests::fixtures::{CONFIGMAPS, SHOP, WEB, configmap};
+use holdfast_tests::{Node, eventually};
+
+/// D7: without a sign of life for this long a read is answered from the cache.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
+const SYNCED_WITHIN: Duration = Duration::from_secs(20);
+/// A killed API server refuses older resourceVersions; client-go lists again after a pause of its own.
+const RELISTED_WITHIN: Duration = Duration::from_secs(60);
+/// Cuts of the flapping link, each longer than it takes to be noticed.
+const FLAPS: usize = 4;
+const FLAP: Duration = Duration::from_secs(2);
+
+#[test]
+fn an_api_server_that_takes_connections_and_never_answers_is_answered_for() -> Result<()> {
+    let node = Node::new()?;
+    let mut scene = Scene::new(&node, Duration::ZERO)?;
+    scene.online()?;
+    let pod = scene.reaching_pod(WEB)?;
+    scene.teach(&pod)?;
+    scene.api.stop()?;
+    let first = pod.run(pod.get(CONFIGMAPS))?.expect(200)?;
+    ensure!(
+        first.header("holdfast-origin") == Some("cache"),
+        "not from the cache: {:?}",
+        first.headers
+    );
+    ensure!(
+        first.total < FIRST_ANSWER * SLACK,
+        "the first answer took {:?}",
+        first.total
+    );
+    let next = pod.run(pod.get(CONFIGMAPS))?.expect(200)?;
+    ensure!(
+        next.total < FIRST_ANSWER,
+        "the next one waited too: {:?}",
+        next.total
+    );
+    scene.api.resume()?;
+    scene.wait_up()
+}
+
+#[test]
+fn after_a_restart_of_the_api_server_an_informer_relists_and_goes_on() -> Result<()> {
+    let node = Node::new()?;
+    let mut scene = Scene::new(&node, Duration::ZERO)?;
+    scene.online()?;
+    let pod = scene.reaching_pod(WEB)?;
+    let informer = pod.informer("informer", &["-namespace", SHOP])?;
+    informer.wait_for("a synced informer", SYNCED_WITHIN, |lines| {
+        lines
+            .iter()
+            .any(|line| line["event"] == "synced")
+            .then_some(())
+    })?;
+    scene.strike(Fault::Refused)?;
+    pod.run(pod.get("/version"))?;
+    scene.online()?;
+    configmap(&scene.api, "after", "soup")?;
+    informer.wait_for("the new object", RELISTED_WITHIN, |lines| {
+        lines
+            .iter()
+            .any(|line| line["event"] == "add" && line["name"] == "after")
+            .then_some(())
+    })
+}
+
+#[test]
+fn a_flapping_link_loses_no_event_and_doubles_none() -> Result<()> {
+    let node = Node::new()?;
+    let mut scene = Scene::new(&node, Duration::ZERO)?;
+    scene.online()?;
+    let pod = scene.reaching_pod(WEB)?;
+    let informer = pod.informer("informer", &["-namespace", SHOP])?;
+    informer.wait_for("a synced informer", SYNCED_WITHIN, |lines| {
+        lines
+            .iter()
+            .any(|line| line["event"] == "synced")
+            .then_some(())
+    })?;
+    for flap in 0..FLAPS {
+        scene.strike(Fault::BlackHole)?;
+        configmap(&scene.api, &format!("dark-{flap}"), "soup")?;
+        std::thread::sleep(FLAP);
+        scene.restore()?;
+        configmap(&scene.api, &format!("light-{flap}"), "soup")?;
+        std::thread::sleep(FLAP / 2);
+    }
+    let added = |name: &str| {
+        informer
+            .lines()
+            .iter()
+            .filter(|line| line["event"] == "add" && line["name"] == name)
+            .count()
+    };
+    for flap in 0..FLAPS {
+        for name in [format!("dark-{flap}"), format!("light-{flap}")] {
+            eventually(&format!("{name} at the informer"), SYNCED_WITHIN, || {
+                ensure!(added(&name) > 0, "not yet");
+                Ok(())
+            })?;
+            ensure!(added(&name) == 1, "{name} was added {} times", added(&name));
+        }
+    }
+    let troubled = informer
+        .lines()
+        .into_iter()
+        .find(|line| line["error"].is_string());
+    ensure!(troubled.is_none(), "its stream broke: {troubled:?}");
+    Ok(())
+}
