@@ -237,22 +237,12 @@ impl Collection {
         self.feeds.remove(&feed);
     }
 
-    /// The stream goes on at `resource_version`. What it had not seen until there, this collection must know by itself.
-    pub(super) fn resumed(&mut self, feed: u64, resource_version: u64) {
-        let Some(state) = self.feeds.get_mut(&feed) else {
-            return;
-        };
-        if state.from == u64::MAX || resource_version > state.seen {
-            state.from = resource_version;
-            state.seen = resource_version;
-            state.backlog.clear();
-        }
-    }
-
-    /// Whether the events of this stream reach the collection without a gap.
-    pub(super) fn follows(&self, feed: u64) -> bool {
-        let feed = self.feeds.get(&feed);
-        self.complete && feed.is_some_and(|feed| feed.from <= self.resource_version)
+    /// Whether a list is all that the events of this stream need to reach the collection without a gap.
+    pub(super) fn lacks_list(&self, feed: u64) -> bool {
+        self.feeds.get(&feed).is_some_and(|feed| {
+            let follows = self.complete && feed.from <= self.resource_version;
+            feed.from != u64::MAX && !follows
+        })
     }
 
     /// The next event of a stream, in its order.
@@ -261,6 +251,10 @@ impl Collection {
             return Vec::new();
         };
         state.seen = state.seen.max(event.resource_version);
+        if state.from == u64::MAX && matches!(event.what, What::Bookmark) {
+            // All until here was sent, so that nothing after it will be missed.
+            state.from = event.resource_version;
+        }
         if state.from == u64::MAX
             || (self.complete && event.resource_version <= self.resource_version)
         {

@@ -25,9 +25,17 @@ pub struct WatchFeed {
     encoding: Encoding,
     collection: u64,
     feed: u64,
-    /// What the stream has shown so far of the content it began with; `None` once that is whole, or when it began at an RV.
-    initial: Option<Box<PartialList>>,
+    /// `None` once that is whole, when the stream began at an RV, or when it will not say that it is whole.
+    initial: Option<Box<Initial>>,
     failed: bool,
+}
+
+/// What a stream has shown so far of the content it began with.
+struct Initial {
+    list: PartialList,
+    /// The bookmark that ends it says so. An API server that knows no such bookmarks sends a plain one, which is as good:
+    /// all until its RV was sent before.
+    end_is_marked: bool,
 }
 
 impl WatchFeed {
@@ -63,7 +71,15 @@ impl WatchFeed {
         }
         let (initial, from) = match start(info)? {
             Start::After(resource_version) => (None, resource_version),
-            Start::Everything => (Some(Box::default()), u64::MAX),
+            // Held back without a bookmark to come, a membership would be held back for ever.
+            Start::Everything if !info.options.allow_watch_bookmarks => (None, u64::MAX),
+            Start::Everything => {
+                let initial = Initial {
+                    list: PartialList::default(),
+                    end_is_marked: info.options.send_initial_events == Some(true),
+                };
+                (Some(Box::new(initial)), u64::MAX)
+            }
             Start::Now => (None, u64::MAX),
         };
         let attached = state.attach(caller, &scope, encoding, from);
@@ -109,15 +125,6 @@ impl WatchFeed {
         shared.wake_if_urgent();
     }
 
-    /// The stream goes on at this RV after a resume: nothing between was missed.
-    pub fn resumed(&mut self, resource_version: u64) {
-        self.initial = None;
-        let mut state = self.shared.lock();
-        if let Some(collection) = state.collections.get_mut(self.collection) {
-            collection.resumed(self.feed, resource_version);
-        }
-    }
-
     /// Its collection cannot follow it: what was before the stream is not known, and no event will tell.
     /// A LIST of its scope, learnt from, would help.
     pub fn is_behind(&self) -> bool {
@@ -125,7 +132,7 @@ impl WatchFeed {
         let collection = state.collections.get(self.collection);
         !self.failed
             && self.initial.is_none()
-            && collection.is_some_and(|collection| !collection.follows(self.feed))
+            && collection.is_some_and(|collection| collection.lacks_list(self.feed))
     }
 
     fn bookmark(
@@ -136,18 +143,22 @@ impl WatchFeed {
     ) -> Result<(), NotLearnt> {
         self.check_kind(event)?;
         let resource_version = event.meta.resource_version;
-        if event.meta.initial_events_end
-            && let Some(mut list) = self.initial.take()
-        {
+        if resource_version == 0 {
+            return Err(NotLearnt::Malformed);
+        }
+        let is_marked = event.meta.initial_events_end;
+        let ended = self
+            .initial
+            .take_if(|initial| is_marked || !initial.end_is_marked);
+        if let Some(mut list) = ended.map(|initial| initial.list) {
             list.resource_version = resource_version;
             list.kind = state.facts.word(&event.meta.kind);
-            let learnt = state.commit_list(&self.caller, &self.scope, self.encoding, *list, now);
+            let learnt = state.commit_list(&self.caller, &self.scope, self.encoding, list, now);
             if let Err(reason) = learnt {
                 self.shared.not_learnt(reason);
             }
-            if let Some(collection) = state.collections.get_mut(self.collection) {
-                collection.resumed(self.feed, resource_version);
-            }
+        }
+        if self.initial.is_some() {
             return Ok(());
         }
         let event = Event {
@@ -182,9 +193,9 @@ impl WatchFeed {
         };
         state.learn_object(&self.scope.resource, &object, now)?;
         let id = (state.facts).shared(&GroupResource::of(&self.scope.resource), id);
-        if let Some(list) = &mut self.initial {
-            list.members.insert(id, resource_version);
-            return match list.members.len() {
+        if let Some(initial) = &mut self.initial {
+            initial.list.members.insert(id, resource_version);
+            return match initial.list.members.len() {
                 ..=MAX_LIST_OBJECTS => Ok(()),
                 _ => Err(NotLearnt::Full),
             };
@@ -200,8 +211,8 @@ impl WatchFeed {
     /// On an unfiltered stream the object is gone. On a filtered one it may only have left the selection.
     fn deleted(&mut self, state: &mut State, event: &WatchEvent, id: ObjectId, now: u64) {
         let resource_version = event.meta.resource_version;
-        if let Some(list) = &mut self.initial {
-            list.members.remove(&id);
+        if let Some(initial) = &mut self.initial {
+            initial.list.members.remove(&id);
         }
         let observed = Event {
             resource_version,

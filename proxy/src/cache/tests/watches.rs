@@ -140,13 +140,73 @@ async fn a_watch_that_was_held_and_resumed_teaches_again() {
         .open_watch("x", &format!("{PODS}?{WATCH_LIST}"))
         .expect("known");
     // The upstream is back: the same stream goes on there.
-    let mut feed = bench.watch("x", &format!("{PODS}?{WATCH_LIST}"));
-    feed.resumed(answer.resource_version);
+    let mut feed = bench.watch("x", &watch(answer.resource_version));
     feed.event(&event("ADDED", &pod("a", "r", 11)));
     assert_eq!(names(bench.list("x", PODS).await).0, "11");
-    feed.resumed(11);
+    let mut feed = bench.watch("x", &watch(11));
     feed.event(&event("ADDED", &pod("a", "s", 12)));
     assert_eq!(names(bench.list("x", PODS).await).0, "12");
+}
+
+#[tokio::test]
+async fn a_watch_that_will_not_say_when_it_has_shown_all_is_no_list() {
+    let bench = Bench::new();
+    let mut feed = bench.watch("x", &format!("{PODS}?watch=1"));
+    feed.event(&event("ADDED", &pod("a", "p", 5)));
+    feed.event(&bookmark(10, true));
+    assert_eq!(
+        reason(bench.list("x", PODS).await),
+        Some(Reason::Incomplete),
+        "nothing was held back"
+    );
+    let one = bench.get("x", "/api/v1/namespaces/a/pods/p").await;
+    assert!(one.is_ok(), "its objects are known");
+}
+
+#[tokio::test]
+async fn a_watch_that_no_list_would_help_does_not_ask_for_one() {
+    let bench = Bench::new();
+    let mut feed = bench.watch("x", &format!("{PODS}?watch=1"));
+    feed.event(&event("ADDED", &pod("a", "p", 5)));
+    assert!(!feed.is_behind(), "it does not know where it is");
+}
+
+#[tokio::test]
+async fn a_plain_bookmark_ends_what_a_legacy_watch_began_with() {
+    let bench = Bench::new();
+    let mut feed = bench.watch("x", &format!("{PODS}?watch=1&allowWatchBookmarks=true"));
+    feed.event(&event("ADDED", &pod("a", "p", 5)));
+    feed.event(&event("ADDED", &pod("b", "q", 7)));
+    feed.event(&event("DELETED", &pod("b", "q", 9)));
+    feed.event(&bookmark(10, false));
+    feed.event(&event("ADDED", &pod("a", "r", 11)));
+    let (resource_version, pods) = names(bench.list("x", PODS).await);
+    assert_eq!(resource_version, "11");
+    assert_eq!(pods, ["p@5", "r@11"]);
+}
+
+#[tokio::test]
+async fn a_bookmark_without_an_rv_ends_nothing() {
+    let bench = Bench::new();
+    let mut feed = bench.watch("x", &format!("{PODS}?{WATCH_LIST}"));
+    feed.event(&event("ADDED", &pod("a", "p", 5)));
+    feed.event(&bookmark(0, true));
+    assert_eq!(
+        reason(bench.list("x", PODS).await),
+        Some(Reason::Incomplete)
+    );
+}
+
+#[tokio::test]
+async fn a_watch_from_now_on_follows_from_its_first_bookmark() {
+    let bench = known();
+    let from_now = "watch=1&sendInitialEvents=false&allowWatchBookmarks=true";
+    let mut feed = bench.watch("x", &format!("{PODS}?{from_now}"));
+    feed.event(&bookmark(12, false));
+    assert!(feed.is_behind());
+    bench.learn("x", PODS, &pod_list(12, &[item("a", "p", 5)]));
+    feed.event(&event("ADDED", &pod("a", "r", 13)));
+    assert_eq!(names(bench.list("x", PODS).await).0, "13");
 }
 
 #[tokio::test]
