@@ -88,7 +88,7 @@ impl Dialer {
 
     async fn connect(&self, server: &Server) -> Result<TcpStream, DialError> {
         let step = |step| move |source| DialError::Io { step, source };
-        let addresses = server.resolve().await.map_err(step("resolve its name"))?;
+        let addresses = server.resolver.addresses().await.map_err(step("resolve its name"))?;
         let mut last = DialError::Io {
             step: "resolve its name",
             source: io::ErrorKind::NotFound.into(),

@@ -13,6 +13,7 @@ mod own;
 mod patience;
 mod pool;
 mod probe;
+mod resolve;
 mod room;
 mod server;
 mod upgrade;

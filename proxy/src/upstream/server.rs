@@ -1,7 +1,5 @@
 //! One API server as everybody in this module shares it: its health, when it was last heard, and the token that cuts its connections.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,15 +8,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::health::{self, Event, Health, Pace, State};
+use super::resolve::Resolver;
 use super::room::Rooms;
 use crate::config;
 use crate::policy::Uplink;
 use crate::runtime::metrics::Metrics;
-
-/// A resolver that takes longer is in the dark, too.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Addresses tried of one name.
-const MAX_ADDRESSES: usize = 8;
 
 /// The state of the whole, kept from the states of the servers.
 pub(super) struct Board {
@@ -35,12 +29,11 @@ pub(super) struct Server {
     pub(super) heard: Heard,
     pub(super) connections: AtomicUsize,
     pub(super) rooms: Rooms,
+    pub(super) resolver: Resolver,
     /// Wakes the probe loop when the time of the next probe may have changed.
     pub(super) reschedule: Notify,
     board: Arc<Board>,
     inner: Mutex<Inner>,
-    /// What the host last resolved to: DNS often lives beyond the very uplink that is in trouble.
-    resolved: Mutex<Vec<SocketAddr>>,
 }
 
 struct Inner {
@@ -100,6 +93,7 @@ impl Server {
         let now = Instant::now();
         let name = format!("https://{}", authority(&address));
         Self {
+            resolver: Resolver::new(&address),
             address,
             name,
             index,
@@ -113,7 +107,6 @@ impl Server {
                 epoch: CancellationToken::new(),
                 last_error: None,
             }),
-            resolved: Mutex::new(Vec::new()),
         }
     }
 
@@ -174,23 +167,6 @@ impl Server {
         if rescheduled {
             self.reschedule.notify_one();
         }
-    }
-
-    /// Where to connect to. A name that does not resolve just now is where it was last.
-    pub(super) async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        if let Ok(ip) = self.address.host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(ip, self.address.port)]);
-        }
-        let name = (self.address.host.as_str(), self.address.port);
-        let found = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(name)).await;
-        let mut known = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        match found {
-            Ok(Ok(addresses)) => *known = addresses.take(MAX_ADDRESSES).collect(),
-            Ok(Err(error)) if known.is_empty() => return Err(error),
-            Err(_) if known.is_empty() => return Err(io::ErrorKind::TimedOut.into()),
-            Ok(Err(_)) | Err(_) => {}
-        }
-        Ok(known.clone())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
