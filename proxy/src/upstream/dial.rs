@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -24,6 +25,10 @@ use super::server::Server;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A handshake is two round trips and some signing, which a small or loaded server may take its time for.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// An upgraded connection may be silent for hours, and has no pings: whether its far end still knows it is asked so often, and given up
+/// after `USER_TIMEOUT` without an answer.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Sent bytes that nobody acknowledged for so long end the connection: going down does that earlier, this is the net below.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -88,7 +93,11 @@ impl Dialer {
 
     async fn connect(&self, server: &Server) -> Result<TcpStream, DialError> {
         let step = |step| move |source| DialError::Io { step, source };
-        let addresses = server.resolver.addresses().await.map_err(step("resolve its name"))?;
+        let addresses = server
+            .resolver
+            .addresses()
+            .await
+            .map_err(step("resolve its name"))?;
         let mut last = DialError::Io {
             step: "resolve its name",
             source: io::ErrorKind::NotFound.into(),
@@ -126,15 +135,23 @@ impl Dialer {
                 _ => step("connect")(error),
             })?;
         stream.set_nodelay(true).map_err(step("set TCP_NODELAY"))?;
-        let user_timeout = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
-        nix::sys::socket::setsockopt(
-            &stream,
-            nix::sys::socket::sockopt::TcpUserTimeout,
-            &user_timeout,
-        )
-        .map_err(|errno| step("set TCP_USER_TIMEOUT")(errno.into()))?;
+        watch_over(&stream).map_err(|errno| step("set TCP timeouts")(errno.into()))?;
         Ok(stream)
     }
+}
+
+/// A far end that vanished without a word is found out by the kernel.
+fn watch_over(stream: &TcpStream) -> nix::Result<()> {
+    let seconds = |limit: Duration| u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
+    let user_timeout = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
+    setsockopt(stream, sockopt::TcpUserTimeout, &user_timeout)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &seconds(KEEPALIVE))?;
+    setsockopt(
+        stream,
+        sockopt::TcpKeepInterval,
+        &seconds(KEEPALIVE_INTERVAL),
+    )?;
+    setsockopt(stream, sockopt::KeepAlive, &true)
 }
 
 impl DialError {

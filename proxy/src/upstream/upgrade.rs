@@ -1,6 +1,7 @@
 //! HTTP/1.1 upgrades (exec, port-forward, WebSocket watches): a connection of their own, raw bytes after the upstream's 101.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +28,9 @@ use super::room::Guest;
 use super::server::{Server, authority};
 use crate::body::{self, Body, BoxError};
 use crate::policy::Failure;
+
+/// After one end stopped speaking. The API server itself ends both directions at once then; a last output has time to come.
+const HALF_CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What an upgrade needs of the module.
 pub(super) struct Upgrades<'a> {
@@ -133,7 +139,7 @@ impl Upgrades<'_> {
             // Cut: what the connection carried is of no use without its far end.
             let ended = epoch.run_until_cancelled(copy(client, upstream)).await;
             match ended {
-                Some(Ok((up, down))) => tracing::debug!(up, down, "an upgraded connection ended"),
+                Some(Ok(())) => tracing::debug!("an upgraded connection ended"),
                 Some(Err(error)) => tracing::debug!(%error, "an upgraded connection broke"),
                 None => tracing::debug!("an upgraded connection was cut: the upstream went down"),
             }
@@ -143,9 +149,33 @@ impl Upgrades<'_> {
     }
 }
 
-/// Both ways until both ends are done; the end of one direction is passed on and the other goes on.
-async fn copy(client: OnUpgrade, upstream: OnUpgrade) -> io::Result<(u64, u64)> {
+/// Both ways until both ends are done; the end of one direction is passed on and the other goes on, for `HALF_CLOSE_LIMIT` at most:
+/// a client that is gone looks just like one that only stopped speaking.
+async fn copy(client: OnUpgrade, upstream: OnUpgrade) -> io::Result<()> {
     let (client, upstream): (Upgraded, Upgraded) =
         tokio::try_join!(client, upstream).map_err(io::Error::other)?;
-    tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(upstream)).await
+    let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
+    let (from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
+    let mut up = pin!(one_way(from_client, to_upstream));
+    let mut down = pin!(one_way(from_upstream, to_client));
+    // Either may be dropped when the other broke or its time is over: then both connections end.
+    let rest = tokio::select! {
+        ended = up.as_mut() => {
+            ended?;
+            timeout(HALF_CLOSE_LIMIT, down).await
+        }
+        ended = down.as_mut() => {
+            ended?;
+            timeout(HALF_CLOSE_LIMIT, up).await
+        }
+    };
+    rest.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn one_way(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
+    tokio::io::copy(&mut from, &mut to).await?;
+    to.shutdown().await
 }

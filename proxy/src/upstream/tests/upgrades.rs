@@ -160,3 +160,78 @@ async fn an_upgrade_with_nobody_there_was_not_sent() {
     read.expect("in time").expect("a body");
     assert_eq!(&failure, b"NotSent");
 }
+
+/// Upgrades, then says nothing and never ends its side.
+async fn mute(mut request: Request<Incoming>) -> Response<Body> {
+    let client = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let _held = client.await;
+        std::future::pending::<()>().await;
+    });
+    switching()
+}
+
+fn switching() -> Response<Body> {
+    Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header("connection", "Upgrade")
+        .header("upgrade", "echo")
+        .body(body::empty())
+        .expect("a response")
+}
+
+async fn all_over(upstream: &Upstream) {
+    tokio::time::timeout(2 * PATIENCE, async {
+        while upstream.status()[0].connections > 0 || !upstream.tasks.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("no connection and no task left");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_takes_the_upstream_side_along_even_if_that_never_ends() {
+    let ca = Ca::new();
+    let far_end = FarEnd::start(&ca, BOTH, mute).await;
+    let upstream = ca.upstream(&[&far_end]);
+    let mut client = client_of(&upstream);
+    client.write_all(ASK).await.expect("a request");
+    assert!(head(&mut client).await.starts_with("http/1.1 101"));
+    drop(client);
+    all_over(&upstream).await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_before_the_answer_leaves_nothing_behind() {
+    let ca = Ca::new();
+    let far_end = FarEnd::start(&ca, BOTH, |_| std::future::pending()).await;
+    let upstream = ca.upstream(&[&far_end]);
+    let mut client = client_of(&upstream);
+    client.write_all(ASK).await.expect("a request");
+    while far_end.seen.requests.lock().expect("no panic").is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(client);
+    all_over(&upstream).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_goes_away_ends_the_clients_side() {
+    let ca = Ca::new();
+    let far_end = FarEnd::start(&ca, BOTH, |mut request: Request<Incoming>| async move {
+        let client = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move { drop(client.await) });
+        switching()
+    })
+    .await;
+    let upstream = ca.upstream(&[&far_end]);
+    let mut client = client_of(&upstream);
+    client.write_all(ASK).await.expect("a request");
+    assert!(head(&mut client).await.starts_with("http/1.1 101"));
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, client.read_to_end(&mut rest)).await;
+    let _end_or_error = read.expect("an end");
+    drop(client);
+    all_over(&upstream).await;
+}
