@@ -25,6 +25,8 @@ const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Response headers: room for many `Warning`s.
 const MAX_HEADER_LIST: u32 = 64 * 1024;
+/// The same bound where only the number of lines can be set.
+const MAX_HEADERS: usize = 512;
 /// A connection whose middle box forgot it, while the server lives, is found out so. Not more often: a metered line pays for each.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -163,7 +165,9 @@ impl Pool {
             connections.multiplexed.push(Arc::clone(&shared));
             Conduit::Http2(Stream::open(shared))
         } else {
-            let (sender, connection) = http1::handshake(io)
+            let (sender, connection) = http1::Builder::new()
+                .max_headers(MAX_HEADERS)
+                .handshake(io)
                 .await
                 .map_err(|error| handshake_failed("start HTTP/1.1", error))?;
             self.tasks.spawn(driven(connection));

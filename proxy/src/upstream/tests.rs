@@ -470,3 +470,48 @@ async fn a_server_whose_certificate_another_ca_signed_is_down() {
     until(&upstream, Uplink::Down).await;
     assert!(far_end.seen.requests.lock().expect("no panic").is_empty());
 }
+
+#[tokio::test]
+async fn running_ends_promptly_on_stop_though_a_probe_waits_in_a_black_hole() {
+    let ca = Ca::new();
+    let far_end = FarEnd::start(&ca, BOTH, |_| async { ok("{}") }).await;
+    far_end.seen.frozen.store(true, Ordering::SeqCst);
+    let upstream = ca.upstream(&[&far_end]);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(Arc::clone(&upstream).run(stop.clone()));
+    while far_end.seen.connections.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(1), running).await;
+    ended.expect("promptly").expect("no panic");
+}
+
+#[tokio::test]
+async fn large_headers_cross_both_ways_in_both_protocols() {
+    for protocols in [BOTH, HTTP1] {
+        let ca = Ca::new();
+        let far_end = FarEnd::start(&ca, protocols, |_| async {
+            let mut response = ok("{}");
+            let warning = HeaderValue::from_static("299 - \"deprecated\"");
+            for _ in 0..200 {
+                response.headers_mut().append("warning", warning.clone());
+            }
+            let long = HeaderValue::try_from("x".repeat(40_000)).expect("a value");
+            response.headers_mut().insert("x-long", long);
+            response
+        })
+        .await;
+        let upstream = ca.upstream(&[&far_end]);
+        let mut request = get("/api");
+        let token = HeaderValue::try_from("t".repeat(300_000)).expect("a value");
+        request.headers_mut().insert("authorization", token);
+        let response = upstream.forward(&lane(), request, true).await;
+        let response = response.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["x-long"].len(), 40_000);
+        assert_eq!(response.headers().get_all("warning").iter().count(), 200);
+        let seen = far_end.seen.requests.lock().expect("no panic").clone();
+        assert_eq!(seen[0].2["authorization"].len(), 300_000);
+    }
+}

@@ -193,7 +193,9 @@ impl FarEnd {
             let far_end = Arc::clone(&far_end);
             async move { Ok::<_, io::Error>(far_end.answer(request).await) }
         });
-        let builder = auto::Builder::new(TokioExecutor::new());
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        // As the API server's.
+        builder.http2().max_header_list_size(1024 * 1024);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
         tokio::select! {
