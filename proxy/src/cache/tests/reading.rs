@@ -139,14 +139,15 @@ async fn what_changes_while_an_answer_is_read_breaks_it_off() {
 }
 
 #[tokio::test]
-async fn an_object_that_goes_without_an_event_while_a_list_is_read_breaks_it_off() {
+async fn what_is_given_up_while_a_list_is_read_breaks_it_off() {
     let (bench, _) = bench().await;
     let mut list = list(&bench);
     list.frame().await.expect("a chunk").expect("read");
-    let gone = info("/api/v1/namespaces/a/pods/p00900");
-    bench
-        .cache
-        .refused(&caller("x"), &gone, http::StatusCode::NOT_FOUND);
+    {
+        let mut state = bench.cache.shared.lock();
+        let ids: Vec<u64> = state.collections.all().map(|(id, _)| id).collect();
+        ids.into_iter().for_each(|id| state.give_up(id));
+    }
     assert!(list.collect().await.is_err());
 }
 
