@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 use std::time::SystemTime;
 
 use super::store::StoreError;
@@ -15,27 +16,54 @@ use super::unix_seconds;
 
 thread_local! {
     /// The file that this thread is reading or writing.
-    static BUSY_WITH: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
+    static BUSY_WITH: RefCell<Option<Arc<Watched>>> = const { RefCell::new(None) };
 }
 
-/// Runs one call into the store. Damage it comes upon, told or panicked, sets the file aside.
-pub(super) fn watched<T>(
-    path: &Path,
-    call: impl FnOnce() -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    install_hook();
-    BUSY_WITH.with_borrow_mut(|busy| *busy = Some(path.to_owned()));
-    let called = panic::catch_unwind(AssertUnwindSafe(call));
-    BUSY_WITH.with_borrow_mut(|busy| *busy = None);
-    // Where panics end the process, the hook has done its part already.
-    let called =
-        called.unwrap_or_else(|_| Err(StoreError::Damaged("reading it failed".to_owned())));
-    if let Err(StoreError::Damaged(_)) = &called {
-        set_aside(path);
+/// One file, for as long as it is open. Its path may be another file's by the time it is found damaged a second time.
+pub(super) struct Watched {
+    pub(super) path: PathBuf,
+    is_lost: AtomicBool,
+}
+
+impl Watched {
+    pub(super) fn new(path: &Path) -> Arc<Self> {
+        Arc::new(Self {
+            path: path.to_owned(),
+            is_lost: AtomicBool::new(false),
+        })
     }
-    called
+
+    /// It was found damaged: what is written to it now is not found by the next start.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::SeqCst)
+    }
+
+    /// Runs one call into the store. Damage it comes upon, told or panicked, sets the file aside.
+    pub(super) fn call<T>(
+        self: &Arc<Self>,
+        call: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        install_hook();
+        let outer = BUSY_WITH.replace(Some(self.clone()));
+        let called = panic::catch_unwind(AssertUnwindSafe(call));
+        BUSY_WITH.set(outer);
+        // Where panics end the process, the hook has done its part already.
+        let called =
+            called.unwrap_or_else(|_| Err(StoreError::Damaged("reading it failed".to_owned())));
+        if let Err(StoreError::Damaged(_)) = &called {
+            self.lose();
+        }
+        called
+    }
+
+    fn lose(&self) {
+        if !self.is_lost.swap(true, Ordering::SeqCst) {
+            set_aside(&self.path);
+        }
+    }
 }
 
+/// Only a panic on a thread that is inside a call into the store is the store's; every other one goes its usual way.
 fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -43,9 +71,9 @@ fn install_hook() {
         panic::set_hook(Box::new(move |info| {
             let damaged = BUSY_WITH.try_with(|busy| busy.try_borrow_mut().ok()?.take());
             match damaged.ok().flatten() {
-                Some(path) => {
+                Some(watched) => {
                     tracing::error!("{info}");
-                    set_aside(&path);
+                    watched.lose();
                 }
                 None => before(info),
             }
@@ -103,11 +131,38 @@ mod tests {
         let path = folder.path().join("cache.redb");
         for _ in 0..2 {
             std::fs::write(&path, "damaged").expect("written");
-            let called: Result<(), _> = watched(&path, || panic!("as redb does"));
+            let watched = Watched::new(&path);
+            let called: Result<(), _> = watched.call(|| panic!("as redb does"));
             assert!(matches!(called, Err(StoreError::Damaged(_))));
-            assert!(!path.exists());
+            assert!(!path.exists() && watched.is_lost());
             assert_eq!(existing(&path).len(), 1, "one is kept");
         }
+    }
+
+    #[test]
+    fn a_panic_elsewhere_leaves_a_healthy_store_where_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("cache.redb");
+        std::fs::write(&path, "whole").expect("written");
+        let watched = Watched::new(&path);
+        let panicked = || std::thread::spawn(|| panic!("of another thread")).join();
+        let during = watched.call(|| Ok(panicked().is_err()));
+        assert!(during.expect("it goes on"));
+        let after = panic::catch_unwind(|| panic!("on this thread, after the call"));
+        assert!(after.is_err());
+        assert!(path.exists() && !watched.is_lost());
+    }
+
+    #[test]
+    fn a_file_that_took_the_place_of_a_damaged_one_is_not_set_aside_for_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("cache.redb");
+        std::fs::write(&path, "damaged").expect("written");
+        let watched = Watched::new(&path);
+        let damaged = || Err::<(), _>(StoreError::Damaged("as redb says".to_owned()));
+        assert!(watched.call(damaged).is_err() && !path.exists());
+        std::fs::write(&path, "new").expect("written");
+        assert!(watched.call(damaged).is_err() && path.exists());
     }
 
     #[test]
@@ -116,7 +171,7 @@ mod tests {
         let path = folder.path().join("cache.redb");
         std::fs::write(&path, "whole").expect("written");
         let full = || Err::<(), _>(StoreError::Io(std::io::ErrorKind::StorageFull.into()));
-        assert!(watched(&path, full).is_err());
+        assert!(Watched::new(&path).call(full).is_err());
         assert!(path.exists());
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
 use super::store::StoreError;
+use super::{Shared, renew};
 
 /// Commits a batch every `interval` (or earlier when much waits) until `stop`, then once more.
 pub(super) async fn run(shared: &Arc<Shared>, interval: Duration, stop: CancellationToken) {
@@ -30,6 +30,9 @@ pub(super) async fn run(shared: &Arc<Shared>, interval: Duration, stop: Cancella
 
 /// Writes what waits; `false` when that failed, and it waits still.
 pub(super) async fn commit(shared: &Arc<Shared>) -> bool {
+    if !renew::renew(shared).await {
+        return false;
+    }
     let (batch, store) = {
         let mut state = shared.lock();
         // Taken under the lock that all of one change is made under: a batch never holds half a list.

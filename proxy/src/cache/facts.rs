@@ -66,6 +66,14 @@ impl Facts {
         word
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = (&GroupResource, &ObjectId, &Fact)> {
+        let objects = self
+            .of
+            .iter()
+            .flat_map(|(of, objects)| objects.iter().map(move |(id, facts)| (of, id, facts)));
+        objects.flat_map(|(of, id, facts)| facts.iter().map(move |fact| (of, id, fact)))
+    }
+
     /// All versions and encodings of one object.
     pub(super) fn get(&self, resource: &GroupResource, id: &ObjectId) -> &[Fact] {
         self.of

@@ -77,6 +77,27 @@ impl Grants {
         changes
     }
 
+    /// What would write the whole ledger.
+    pub(super) fn all(&self) -> Vec<Change> {
+        fn put<K: Clone>(
+            caller: &ServiceAccount,
+            of: &HashMap<K, u64>,
+            granted: fn(K) -> Granted,
+        ) -> Vec<Change> {
+            of.iter()
+                .map(|(key, at)| Change::Put(caller.clone(), granted(key.clone()), *at))
+                .collect()
+        }
+        let mut all = Vec::new();
+        for (caller, own) in &self.of {
+            all.extend(put(caller, &own.scopes, Granted::Scope));
+            all.extend(put(caller, &own.objects, Granted::Object));
+            all.extend(put(caller, &own.paths, Granted::Path));
+            all.extend(put(caller, &own.refused_gets, Granted::GetRefused));
+        }
+        all
+    }
+
     /// As it was written.
     pub(super) fn restore(&mut self, caller: ServiceAccount, granted: &Granted, at: u64) {
         self.of.entry(caller).or_default().insert(granted, at);

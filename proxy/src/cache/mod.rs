@@ -25,6 +25,7 @@ mod pages;
 mod persist;
 mod reading;
 mod record;
+mod renew;
 mod responses;
 mod state;
 mod status;
@@ -71,7 +72,7 @@ struct Shared {
     reads: tokio::sync::Semaphore,
     on_disk: bool,
     /// Why what is learnt does not outlive the process, or what happened to what was learnt before.
-    opened: Option<String>,
+    opened: Mutex<Option<String>>,
     /// Why the last commit failed.
     commit_error: Mutex<Option<String>>,
     not_learnt: Warned,
@@ -113,7 +114,7 @@ impl Cache {
             commit_now: tokio::sync::Notify::new(),
             reads: tokio::sync::Semaphore::new(reading::AT_ONCE),
             on_disk: opened.on_disk,
-            opened: opened.condition,
+            opened: Mutex::new(opened.condition),
             commit_error: Mutex::new(None),
             not_learnt: Warned::default(),
             commit_failed: Warned::default(),

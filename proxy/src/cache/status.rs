@@ -42,16 +42,20 @@ pub(super) fn status(shared: &Shared, now: u64) -> CacheStatus {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
+    let opened = shared
+        .opened
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let state = shared.lock();
+    // Until there is a new one, what is learnt is in memory.
+    let on_disk = shared.on_disk && !state.store.is_lost();
     let full = state
         .is_full
         .then(|| "full: what is new is not learnt, see cache.maxBytes".to_owned());
-    let conditions: Vec<String> = [shared.opened.clone(), commit_error, full]
-        .into_iter()
-        .flatten()
-        .collect();
+    let conditions: Vec<String> = [opened, commit_error, full].into_iter().flatten().collect();
     CacheStatus {
-        backing: if shared.on_disk { "disk" } else { "memory" }.to_owned(),
+        backing: if on_disk { "disk" } else { "memory" }.to_owned(),
         condition: (!conditions.is_empty()).then(|| conditions.join("; ")),
         facts: state.facts.count(),
         grants: state.grants.count(),

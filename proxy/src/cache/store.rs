@@ -12,8 +12,8 @@ use redb::{
     ReadableTable, StorageBackend, StorageError, TableDefinition, TableError, TransactionError,
 };
 
-use super::aside::watched;
-use super::writes::Batch;
+use super::aside::Watched;
+use super::writes::{Batch, Writes};
 
 /// redb's own page cache; its default of 1 GiB is more than a small node has. Start-up and single reads need no more than this.
 const PAGE_CACHE_BYTES: usize = 4 << 20;
@@ -96,16 +96,26 @@ pub(super) trait Store: Send + Sync {
 
     /// All of it or nothing, and on the disk when this returns.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// It was found damaged and can only be read any more, and not all of it.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
+    /// A new store in the place of a lost one, with those objects and bodies that can still be read, and nothing else.
+    fn renewed(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Err(StoreError::InUse)
+    }
 }
 
 pub(super) type Each<'e> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'e;
 
 /// A redb database.
 pub(super) struct RedbStore {
-    path: Arc<Path>,
+    file: Arc<Watched>,
     /// `None` after a failed write: redb refuses everything from then on, so the file is opened anew before the next.
     database: Mutex<Option<Arc<Database>>>,
-    backend: Box<MakeBackend>,
+    backend: Arc<MakeBackend>,
 }
 
 type MakeBackend = dyn Fn(File) -> Result<Database, StoreError> + Send + Sync;
@@ -113,36 +123,85 @@ type MakeBackend = dyn Fn(File) -> Result<Database, StoreError> + Send + Sync;
 impl RedbStore {
     /// Opens the file, or makes it; readable by its owner only.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::on(path, Box::new(|file| database(FileBackend::new(file)?)))
+        Self::on(path, Arc::new(|file| database(FileBackend::new(file)?)))
     }
 
     /// With a backend of one's own around the file, so that faults can be injected.
-    fn on(path: &Path, backend: Box<MakeBackend>) -> Result<Self, StoreError> {
-        let database = watched(path, || backend(file(path, true)?))?;
+    fn on(path: &Path, backend: Arc<MakeBackend>) -> Result<Self, StoreError> {
+        let watched = Watched::new(path);
+        let database = watched.call(|| backend(file(path, true)?))?;
         Ok(Self {
-            path: path.into(),
+            file: watched,
             database: Mutex::new(Some(Arc::new(database))),
             backend,
         })
     }
 
+    /// For those who hold a lock while they ask: never opens a file.
     fn database(&self) -> Result<Arc<Database>, StoreError> {
-        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(database) = &*database {
-            return Ok(database.clone());
+        let database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = || std::io::Error::other("a write failed, and it is not open again yet");
+        database.clone().ok_or_else(|| StoreError::Io(closed()))
+    }
+
+    fn reopened(&self) -> Result<Arc<Database>, StoreError> {
+        if let Ok(database) = self.database() {
+            return Ok(database);
         }
-        // Never a new file: the batches that follow would be half of what it must hold.
-        let reopened = Arc::new((self.backend)(file(&self.path, false)?)?);
-        *database = Some(reopened.clone());
+        // Never a new file: the batches that follow would be half of what it must hold. And not under the mutex: readers ask at once.
+        let reopened = Arc::new((self.backend)(file(&self.file.path, false)?)?);
+        self.set_database(Some(reopened.clone()));
         Ok(reopened)
     }
 
-    fn give_up_database(&self) {
-        *self.database.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    fn set_database(&self, database: Option<Arc<Database>>) {
+        *self.database.lock().unwrap_or_else(PoisonError::into_inner) = database;
+    }
+
+    /// Copies the bytes that can be read, with what names them.
+    fn copy(&self, to: &Self) -> Result<(), StoreError> {
+        let snapshot = self.snapshot()?;
+        for (bytes, of) in [
+            (Table::Objects, Table::Facts),
+            (Table::Bodies, Table::Responses),
+        ] {
+            let mut writes = Writes::default();
+            let mut failed = Ok(());
+            let scanned = self.scan(of, &mut |key, value| {
+                // Unreadable, it is left out; so is what names it.
+                let Ok(Some(found)) = snapshot.get(bytes, key) else {
+                    return Ok(());
+                };
+                writes.put(bytes, key.to_vec(), Some(found));
+                writes.put(of, key.to_vec(), Some(Bytes::copy_from_slice(value)));
+                if writes.is_urgent() {
+                    failed = to.write_all(&mut writes);
+                }
+                match &failed {
+                    Ok(()) => Ok(()),
+                    Err(_) => Err(StoreError::InUse),
+                }
+            });
+            failed?;
+            if let Err(error) = scanned {
+                tracing::warn!(%error, "a part of a damaged store is lost");
+            }
+            to.write_all(&mut writes)?;
+        }
+        Ok(())
+    }
+
+    fn write_all(&self, writes: &mut Writes) -> Result<(), StoreError> {
+        let Some(batch) = writes.begin_commit() else {
+            return Ok(());
+        };
+        self.commit(&batch)?;
+        writes.committed();
+        Ok(())
     }
 
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
-        let database = self.database()?;
+        let database = self.reopened()?;
         let mut transaction = database.begin_write()?;
         // Without it, opening the file after a kill reads all of it first.
         transaction.set_quick_repair(true);
@@ -164,7 +223,7 @@ impl RedbStore {
     }
 
     fn read(&self, table: Table, each: &mut Each<'_>) -> Result<(), StoreError> {
-        let transaction = self.database()?.begin_read()?;
+        let transaction = self.reopened()?.begin_read()?;
         let Some(table) = table.of(&transaction)? else {
             return Ok(());
         };
@@ -178,32 +237,52 @@ impl RedbStore {
 
 impl Store for RedbStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        let transaction = watched(&self.path, || Ok(self.database()?.begin_read()?))?;
-        let path = self.path.clone();
-        Ok(Box::new(RedbSnapshot { path, transaction }))
+        let transaction = self.file.call(|| Ok(self.database()?.begin_read()?))?;
+        let file = self.file.clone();
+        Ok(Box::new(RedbSnapshot { file, transaction }))
     }
 
     fn scan(&self, table: Table, each: &mut Each<'_>) -> Result<(), StoreError> {
-        watched(&self.path, || self.read(table, each))
+        self.file.call(|| self.read(table, each))
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        let written = watched(&self.path, || self.write(batch));
-        if written.is_err() {
-            self.give_up_database();
+        if self.is_lost() {
+            return Err(StoreError::Damaged("its file was set aside".to_owned()));
+        }
+        let written = self.file.call(|| self.write(batch));
+        if written.is_err() && !self.is_lost() {
+            self.set_database(None);
+            // Now rather than at the next commit: answers are read from it.
+            let _ = self.file.call(|| self.reopened());
         }
         written
+    }
+
+    fn is_lost(&self) -> bool {
+        self.file.is_lost()
+    }
+
+    fn renewed(&self) -> Result<Arc<dyn Store>, StoreError> {
+        let renewed = Self::on(&self.file.path, self.backend.clone())?;
+        if let Err(error) = self.copy(&renewed) {
+            if renewed.is_lost() {
+                return Err(error);
+            }
+            tracing::warn!(%error, "not all of a damaged store was saved");
+        }
+        Ok(Arc::new(renewed))
     }
 }
 
 struct RedbSnapshot {
-    path: Arc<Path>,
+    file: Arc<Watched>,
     transaction: ReadTransaction,
 }
 
 impl Snapshot for RedbSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        watched(&self.path, || {
+        self.file.call(|| {
             let Some(table) = table.of(&self.transaction)? else {
                 return Ok(None);
             };
@@ -324,6 +403,39 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_store_that_is_found_damaged_is_renewed_with_all_that_can_be_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("cache.redb");
+        let store = RedbStore::open(&path).expect("opens");
+        let mut writes = Writes::default();
+        for table in [Table::Facts, Table::Objects] {
+            writes.put(table, b"a".to_vec(), Some("1".into()));
+        }
+        store.commit(&writes.into_batch()).expect("room");
+        let damaged = || Err::<(), _>(StoreError::Damaged("as redb says".to_owned()));
+        assert!(store.file.call(damaged).is_err());
+        assert!(store.is_lost() && !path.exists());
+        assert!(store.commit(&batch(&[("a", "2")])).is_err(), "into no file");
+        let renewed = store.renewed().expect("a new file");
+        assert!(store.file.call(damaged).is_err(), "once more");
+        assert!(!renewed.is_lost() && path.exists());
+        drop((store, renewed));
+        let again = RedbStore::open(&path).expect("opens");
+        let object = again.snapshot().expect("opens").get(Table::Objects, b"a");
+        assert_eq!(object.expect("reads"), Some("1".into()));
+    }
+
+    #[test]
+    fn a_reader_never_opens_a_file_that_a_failed_write_closed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = RedbStore::open(&folder.path().join("cache.redb")).expect("opens");
+        store.set_database(None);
+        assert!(matches!(store.snapshot(), Err(StoreError::Io(_))));
+        store.commit(&batch(&[("a", "1")])).expect("opens it");
+        assert!(store.snapshot().is_ok());
+    }
+
     fn on_full_disk(path: &Path, room: &Arc<AtomicU64>) -> RedbStore {
         let room = room.clone();
         let backend = move |file| {
@@ -333,7 +445,7 @@ mod tests {
                 room,
             })
         };
-        RedbStore::on(path, Box::new(backend)).expect("opens")
+        RedbStore::on(path, Arc::new(backend)).expect("opens")
     }
 
     fn batch(rows: &[(&str, &str)]) -> Batch {

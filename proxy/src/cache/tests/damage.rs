@@ -86,3 +86,52 @@ async fn a_damaged_store_is_told_set_aside_or_whole_and_never_tells_a_wrong_word
         folder = kept;
     }
 }
+
+#[tokio::test]
+async fn a_store_that_is_damaged_while_it_is_used_is_replaced_and_goes_on_learning() {
+    let bench = Bench::new();
+    filled(&bench);
+    // More than redb keeps in memory.
+    let big = "x".repeat(8000);
+    let pods: Vec<String> = (1..2000)
+        .map(|n| {
+            let annotated = format!(r#""annotations":{{"a":"{big}"}},"name""#);
+            item("a", &format!("p{n:05}"), n).replacen("\"name\"", &annotated, 1)
+        })
+        .collect();
+    let listed = pod_list(10_000, &pods);
+    bench.learn("x", PODS, &listed);
+    bench.commit().await;
+    let path = bench.path();
+    overwrite(&path);
+    let store = bench.cache.shared.lock().store.clone();
+    for _ in 0..10 {
+        let Ok(Answer::Response(response)) = bench.ask("x", PODS, JSON) else {
+            break;
+        };
+        assert!(response.into_body().collect().await.is_err());
+    }
+    let lost = store.is_lost();
+    assert!(lost, "redb has come upon it");
+    assert_eq!(bench.cache.status(now()).backing, "memory");
+    bench.commit().await;
+    let status = bench.cache.status(now());
+    assert_eq!(status.backing, "disk");
+    assert!(status.condition.expect("told").contains("damaged"));
+    assert!(path.exists());
+    bench.learn("x", PODS, &listed.replace("10000", "20000"));
+    bench.commit().await;
+    drop(store);
+    let (version, members) = bench.killed().list("x", PODS).await.expect("learnt anew");
+    assert_eq!((version.as_str(), members.len()), ("20000", 1999));
+}
+
+/// All but the start of a file.
+fn overwrite(path: &std::path::Path) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::options().write(true).open(path);
+    let file = file.expect("the store");
+    let len = file.metadata().expect("its length").len();
+    let rubbish = vec![0xff; usize::try_from(len).expect("fits") - (64 << 10)];
+    file.write_all_at(&rubbish, 64 << 10).expect("written");
+}

@@ -1,0 +1,116 @@
+//! A store that was found damaged while it was used is replaced by a new one: what can be read of the old is copied, what is
+//! known in memory is written again, and what is left of neither is given up, so that it is believed when it is shown again.
+
+use std::sync::{Arc, PoisonError};
+
+use super::collection::Member;
+use super::key::{GroupResource, ObjectId, fact_key, member_key, parse_fact_key};
+use super::state::{Keeping, State};
+use super::store::{Store, StoreError, Table};
+use super::{Shared, open, persist, record};
+
+/// Of facts, as they are stored.
+type Keys = Vec<Vec<u8>>;
+
+/// `false`: the store is lost, and a new one cannot be made; to be tried again.
+pub(super) async fn renew(shared: &Arc<Shared>) -> bool {
+    let lost = shared.lock().store.clone();
+    if !lost.is_lost() {
+        return true;
+    }
+    let keys = on_disk_only(&shared.lock());
+    let renewed = tokio::task::spawn_blocking(move || renewed(lost.as_ref(), keys)).await;
+    let renewed = renewed.unwrap_or_else(|panicked| Err(StoreError::Damaged(panicked.to_string())));
+    let is_renewed = renewed.is_ok();
+    let condition = match renewed {
+        Ok((store, missing)) => {
+            // No commit ran meanwhile: what changed since is still to be written, and goes to the new one.
+            let mut state = shared.lock();
+            state.store = store;
+            let lost = give_up(&mut state, missing);
+            write_again(&mut state);
+            format!(
+                "the store was damaged and was set aside; {lost} objects are lost, the others are in a new one"
+            )
+        }
+        Err(error) => {
+            format!(
+                "the store was damaged and was set aside, and a new one cannot be made: {error}"
+            )
+        }
+    };
+    if shared.commit_failed.is_due() {
+        tracing::warn!("{condition}");
+    }
+    *shared.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(condition);
+    is_renewed
+}
+
+/// The facts whose bytes are nowhere else.
+fn on_disk_only(state: &State) -> Keys {
+    let keys = state
+        .facts
+        .all()
+        .map(|(of, id, fact)| fact_key(of, &fact.version, fact.encoding, id));
+    keys.filter(|key| state.writes.get(Table::Objects, key).is_none())
+        .collect()
+}
+
+/// The new store, and which of the facts it does not have.
+fn renewed(lost: &dyn Store, mut keys: Keys) -> Result<(Arc<dyn Store>, Keys), StoreError> {
+    let store = lost.renewed()?;
+    let snapshot = store.snapshot()?;
+    keys.retain(|key| !matches!(snapshot.get(Table::Objects, key), Ok(Some(_))));
+    Ok((store, keys))
+}
+
+fn give_up(state: &mut State, missing: Keys) -> usize {
+    let mut resources: Vec<GroupResource> = Vec::new();
+    let mut lost = 0;
+    for key in missing {
+        let Some((resource, version, encoding, id)) = parse_fact_key(&key) else {
+            continue;
+        };
+        // Seen anew since it was found missing.
+        if state.writes.get(Table::Objects, &key).is_some() {
+            continue;
+        }
+        lost += usize::from(state.facts.lose(&resource, &id, version, encoding));
+        resources.push(resource);
+    }
+    resources.sort();
+    resources.dedup();
+    resources
+        .iter()
+        .for_each(|resource| state.give_up_unsound(resource));
+    lost
+}
+
+fn write_again(state: &mut State) {
+    let mut collections = Vec::new();
+    for (id, collection) in state.collections.all() {
+        let resource = GroupResource::of(&collection.scope.resource);
+        if collection.complete && state.keeping(&resource) == Keeping::Disk {
+            let members: Vec<(ObjectId, Member)> = collection
+                .members()
+                .iter()
+                .map(|(member, as_)| (member.clone(), *as_))
+                .collect();
+            collections.push((id, persist::collection(collection), members));
+        }
+    }
+    for (id, written, members) in collections {
+        state.put_record(Table::Collections, id.to_be_bytes().into(), &written);
+        for (member, as_) in members {
+            let key = member_key(id, &member);
+            state.put_record(Table::Members, key, &persist::member(as_));
+        }
+    }
+    let grants = state.grants.all();
+    state.write_grants(grants);
+    if let Some(keys) = state.issuer_keys.clone() {
+        let (issuer, jwks) = (keys.issuer, keys.jwks);
+        let written = record::IssuerKeysRecord { issuer, jwks };
+        state.put_record(Table::Meta, open::ISSUER_KEYS.into(), &written);
+    }
+}
