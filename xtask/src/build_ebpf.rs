@@ -152,18 +152,20 @@ fn build(root: &Path, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>> {
     let status = cargo.status().context("cannot run cargo")?;
     ensure!(status.success(), "the eBPF programs did not build");
 
-    let stripped = target.join("stripped.o");
+    // Before the strip, which sorts the names it writes: a hash forgotten after it would still decide their order.
+    let mut object = std::fs::read(target.join(TARGET).join("release/holdfast"))?;
+    forget_hashes(&mut object);
+    let (named, stripped) = (target.join("named.o"), target.join("stripped.o"));
+    std::fs::write(&named, object)?;
     let status = Command::new(&toolchain.strip)
         .arg("--strip-debug")
         .arg("-o")
         .arg(&stripped)
-        .arg(target.join(TARGET).join("release/holdfast"))
+        .arg(&named)
         .status()
         .with_context(|| format!("cannot run {}", toolchain.strip.display()))?;
     ensure!(status.success(), "llvm-strip failed");
-    let mut object = std::fs::read(stripped)?;
-    forget_hashes(&mut object);
-    Ok(object)
+    Ok(std::fs::read(stripped)?)
 }
 
 /// The name of a local function ends in a hash (`17h`, 16 digits, `E`) that depends on the absolute path of proxy-common,
