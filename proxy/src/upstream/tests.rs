@@ -2,6 +2,7 @@
 
 mod black_hole;
 mod far_end;
+mod resets;
 mod rooms;
 mod upgrades;
 

@@ -75,13 +75,41 @@ impl Ca {
         }
     }
 
+    /// A server's end of TLS for 127.0.0.1.
+    pub(super) fn acceptor(&self, protocols: &[&str]) -> TlsAcceptor {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let leaf = rcgen::CertificateParams::new(["127.0.0.1".to_owned()])
+            .and_then(|params| params.signed_by(&key, &self.issuer))
+            .expect("a leaf");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![leaf.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
+            )
+            .expect("a server configuration");
+        tls.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        TlsAcceptor::from(Arc::new(tls))
+    }
+
     pub(super) fn config(&self, far_ends: &[&FarEnd]) -> config::Upstream {
+        let addresses: Vec<_> = far_ends.iter().map(|far_end| far_end.address).collect();
+        self.config_of(&addresses)
+    }
+
+    pub(super) fn config_of(&self, addresses: &[SocketAddr]) -> config::Upstream {
         config::Upstream {
-            servers: far_ends
+            servers: addresses
                 .iter()
-                .map(|far_end| config::Server {
-                    host: far_end.address.ip().to_string(),
-                    port: far_end.address.port(),
+                .map(|address| config::Server {
+                    host: address.ip().to_string(),
+                    port: address.port(),
                 })
                 .collect(),
             ca_file: self.file.clone(),
@@ -115,30 +143,12 @@ impl FarEnd {
         F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
         A: Future<Output = Response<Body>> + Send + 'static,
     {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let leaf = rcgen::CertificateParams::new(["127.0.0.1".to_owned()])
-            .and_then(|params| params.signed_by(&key, &ca.issuer))
-            .expect("a leaf");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![leaf.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
-            )
-            .expect("a server configuration");
-        tls.alpn_protocols = protocols
-            .iter()
-            .map(|name| name.as_bytes().to_vec())
-            .collect();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let far_end = Arc::new(Self {
             address: listener.local_addr().expect("an address"),
             seen: Arc::default(),
             handler: Arc::new(move |request| Box::pin(handler(request))),
-            tls: TlsAcceptor::from(Arc::new(tls)),
+            tls: ca.acceptor(protocols),
             running: Mutex::default(),
         });
         far_end.serve(listener);
