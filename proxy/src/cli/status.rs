@@ -95,3 +95,44 @@ async fn fetch(admin: SocketAddr) -> anyhow::Result<Bytes> {
         error = broken => bail!("{admin} does not speak HTTP: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What is fetched from an agent that says this and hangs up.
+    async fn fetched(answer: &'static str) -> Result<Bytes, String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let admin = listener.local_addr().expect("an address");
+        let agent = async {
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await.expect("a request");
+            stream.write_all(answer.as_bytes()).await.expect("sent");
+        };
+        let (body, ()) = tokio::join!(fetch(admin), agent);
+        body.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_to_its_end_although_the_agent_hangs_up_after_it() {
+        for _ in 0..100 {
+            let body =
+                fetched("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}");
+            assert_eq!(body.await.expect("an answer"), "{}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_at_the_address_is_told_apart() {
+        let not_found = fetched("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(not_found.is_err_and(|told| told.contains("is it Holdfast's admin address?")));
+        let ssh = fetched("SSH-2.0-OpenSSH\r\n").await;
+        assert!(ssh.is_err());
+        let cut = fetched("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}").await;
+        assert!(cut.is_err());
+    }
+}

@@ -101,7 +101,7 @@ pub struct Intercept {
     pub port: u16,
     /// Also processes outside kubepods. Default: false (true is not there yet).
     pub host: bool,
-    /// What to intercept; IPv4-mapped addresses are IPv4 here. Default: `10.96.0.1:443`.
+    /// What to intercept; IPv4-mapped addresses are IPv4 here. Default: `10.96.0.1:443`, none when disabled.
     pub destinations: Vec<SocketAddr>,
 }
 

@@ -126,14 +126,17 @@ fn probe(section: Section<'_>) -> Probe {
 }
 
 fn intercept(section: Section<'_>) -> Intercept {
+    let enabled = section.value("enabled", true, values::boolean);
+    // Without the redirect nobody dials the VIP here, and a CA that does not permit it is good enough.
+    let destinations: &[&str] = if enabled { &[SERVICE_VIP] } else { &[] };
     let intercept = Intercept {
-        enabled: section.value("enabled", true, values::boolean),
+        enabled,
         cgroup: section
             .field("cgroup")
             .and_then(|field| field.parse(values::path)),
         port: section.value("port", 19443, values::port),
         host: section.value("host", false, values::boolean),
-        destinations: section.list("destinations", &[SERVICE_VIP], values::destination),
+        destinations: section.list("destinations", destinations, values::destination),
     };
     if intercept.host {
         section.reject(

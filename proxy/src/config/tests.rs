@@ -221,6 +221,20 @@ fn two_listeners_cannot_have_one_address() {
 }
 
 #[test]
+fn without_the_redirect_there_is_no_destination_unless_written() {
+    let destinations = |lines: &str| {
+        let config = parse("f.yaml", &format!("{SMALLEST}intercept: {lines}")).expect("valid");
+        config.intercept.destinations.len()
+    };
+    assert_eq!(destinations("{}"), 1);
+    assert_eq!(destinations("{enabled: false}"), 0);
+    assert_eq!(
+        destinations("{enabled: false, destinations: [\"10.0.0.1:443\"]}"),
+        1
+    );
+}
+
+#[test]
 fn a_configmap_with_one_key_is_validated_by_that_key() {
     let manifest = |body: &str| {
         let indented = body.replace('\n', "\n    ");
