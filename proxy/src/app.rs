@@ -4,7 +4,7 @@ mod keys;
 mod ports;
 mod probe;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -97,7 +97,8 @@ pub async fn run(config: Config, filter: FilterHandle) -> anyhow::Result<()> {
                 .unwrap_or_default()
         }
     });
-    let background = start_background(&running, config.admin.listen);
+    let admin = running.ports.bind("admin.listen", config.admin.listen);
+    let background = start_background(&running, admin, config.admin.listen);
     announce(&config, &running);
 
     wait_for_the_end().await?;
@@ -178,7 +179,11 @@ struct Background {
     stop: CancellationToken,
 }
 
-fn start_background(running: &Arc<Running>, admin: SocketAddr) -> Background {
+fn start_background(
+    running: &Arc<Running>,
+    admin: Option<TcpListener>,
+    address: SocketAddr,
+) -> Background {
     let background = Background {
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
@@ -187,7 +192,7 @@ fn start_background(running: &Arc<Running>, admin: SocketAddr) -> Background {
     tasks.spawn(serve.upstream.clone().run(stop.clone()));
     tasks.spawn(serve.cache.clone().run(stop.clone()));
     tasks.spawn(keys::refresh(serve.clone(), stop.clone()));
-    tasks.spawn(serve_admin(running.clone(), admin, stop.clone()));
+    tasks.spawn(serve_admin(running.clone(), admin, address, stop.clone()));
     tasks.spawn({
         let (running, drain) = (running.clone(), running.serve.drain.clone());
         async move {
@@ -199,8 +204,17 @@ fn start_background(running: &Arc<Running>, admin: SocketAddr) -> Background {
     background
 }
 
-async fn serve_admin(running: Arc<Running>, address: SocketAddr, stop: CancellationToken) {
-    let Some(listener) = running.ports.wait("admin.listen", address, &stop).await else {
+async fn serve_admin(
+    running: Arc<Running>,
+    listener: Option<TcpListener>,
+    address: SocketAddr,
+    stop: CancellationToken,
+) {
+    let listener = match listener {
+        Some(listener) => Some(listener),
+        None => running.ports.wait("admin.listen", address, &stop).await,
+    };
+    let Some(listener) = listener else {
         return;
     };
     match tokio::net::TcpListener::from_std(listener) {
@@ -228,8 +242,13 @@ fn announce(config: &Config, running: &Running) {
         true => "no explicit address".to_owned(),
         false => join(&config.listen),
     };
+    let waiting: Vec<SocketAddr> = running.ports.waiting();
+    let waiting = match waiting.is_empty() {
+        true => String::new(),
+        false => format!("; not yet on {}, taken by another", join(&waiting)),
+    };
     println!(
-        "holdfast is serving: {redirect}; listening on {listen}; admin on {}",
+        "holdfast is serving: {redirect}; listening on {listen}; admin on {}{waiting}",
         config.admin.listen
     );
 }

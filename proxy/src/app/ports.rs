@@ -60,6 +60,11 @@ impl Ports {
         .await
     }
 
+    pub(super) fn waiting(&self) -> Vec<SocketAddr> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.keys().copied().collect()
+    }
+
     pub(super) fn conditions(&self) -> Vec<String> {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.values().cloned().collect()
