@@ -249,7 +249,12 @@ fn a_pod_that_leaves_its_watches_is_served_on() -> Result<()> {
     scene.online()?;
     let pod = scene.reaching_pod(WEB)?;
     let script = holdfast_tests::assets::source("tests/python/leave.py");
-    let watch = format!("{CONFIGMAPS}?watch=true&resourceVersion=0&timeoutSeconds=600");
+    let list = pod.run(pod.get(CONFIGMAPS))?.expect(200)?.json()?;
+    // Nothing happens after this: no event is sent, and so no write to the client's socket can fail.
+    let watch = format!(
+        "{CONFIGMAPS}?watch=true&resourceVersion={}&timeoutSeconds=600",
+        fixtures::rv(&list)?
+    );
     let args = [script.to_str().context("a path")?, LEAVINGS, &watch];
     let leaving = pod.spawn("leaving", "python3", &args)?;
     let answered = leaving.wait_for("the last watch", LEFT_WITHIN, |lines| {
