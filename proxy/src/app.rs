@@ -80,7 +80,7 @@ pub async fn run(config: Config, filter: FilterHandle) -> anyhow::Result<()> {
     for address in &config.listen {
         listen(&serve, &ports, *address, sender.clone()).await;
     }
-    let (intercept, condition) = start_intercept(&config, sender, &tagger).await;
+    let (intercept, condition) = start_intercept(&config, &filter, sender, &tagger).await;
     let running = Arc::new(Running {
         serve,
         intercept,
@@ -154,13 +154,14 @@ async fn listen(
 /// A node without the redirect is worse than one with it, and better than none: what can go on goes on.
 async fn start_intercept(
     config: &Config,
+    filter: &FilterHandle,
     listeners: mpsc::Sender<intercept::Listener>,
     tagger: &OnceLock<Tagger>,
 ) -> (Option<Intercept>, Option<String>) {
     if !config.intercept.enabled {
         return (None, None);
     }
-    let debug = tracing::enabled!(target: "holdfast::intercept", tracing::Level::DEBUG);
+    let debug = filter.enables("holdfast::intercept", tracing::Level::DEBUG);
     match Intercept::start(&config.intercept, listeners, debug).await {
         Ok(intercept) => {
             let _ = tagger.set(Box::new(intercept.tagger()));

@@ -152,7 +152,7 @@ async fn serve_request(
     }
     let (mut response, origin) = match asked.refuse_at_once(client) {
         Some(reason) => refuse(serve, &asked, reason),
-        None => answer(serve, asked.clone(), request).await,
+        None => answer(serve, &asked, request).await,
     };
     *response.version_mut() = version;
     let (verb, resource) = asked.labels();
@@ -172,7 +172,7 @@ async fn serve_request(
 
 async fn answer(
     serve: &Arc<Serve>,
-    asked: Asked,
+    asked: &Asked,
     request: Request<Incoming>,
 ) -> (Response<Body>, Origin) {
     let decision = match &asked.info {
@@ -180,12 +180,12 @@ async fn answer(
         None => Decision::Upstream,
     };
     match decision {
-        Decision::Upstream => match send(serve, &asked, request).await {
+        Decision::Upstream => match send(serve, asked, request).await {
             Ok(response) => (learn(serve, asked, response), Origin::Upstream),
             Err(failure) => fall_back(serve, asked, failure),
         },
         Decision::Cache => from_cache(serve, asked),
-        Decision::Refuse(reason) => refuse(serve, &asked, reason),
+        Decision::Refuse(reason) => refuse(serve, asked, reason),
     }
 }
 
@@ -204,7 +204,7 @@ async fn send(
 }
 
 /// The upstream answered: its bytes go to the caller as they come, and the cache looks on.
-fn learn(serve: &Arc<Serve>, asked: Asked, response: Response<Body>) -> Response<Body> {
+fn learn(serve: &Arc<Serve>, asked: &Asked, response: Response<Body>) -> Response<Body> {
     let status = response.status();
     let watch = asked
         .info
@@ -233,23 +233,23 @@ fn learn(serve: &Arc<Serve>, asked: Asked, response: Response<Body>) -> Response
 }
 
 /// The upstream did not answer.
-fn fall_back(serve: &Arc<Serve>, asked: Asked, failure: Failure) -> (Response<Body>, Origin) {
+fn fall_back(serve: &Arc<Serve>, asked: &Asked, failure: Failure) -> (Response<Body>, Origin) {
     let decision = match &asked.info {
         Some(info) => policy::after_failure(&asked.caller, info, asked.upgrade, failure),
         None => Decision::Refuse(Reason::BadRequest),
     };
     match decision {
         Decision::Cache => from_cache(serve, asked),
-        Decision::Refuse(reason) => refuse(serve, &asked, reason),
+        Decision::Refuse(reason) => refuse(serve, asked, reason),
         // Not said after a failure; if it were, there is nowhere left to go.
-        Decision::Upstream => refuse(serve, &asked, Reason::NeverSeen),
+        Decision::Upstream => refuse(serve, asked, Reason::NeverSeen),
     }
 }
 
 /// The upstream is gone: what is remembered, if this very caller was granted it.
-fn from_cache(serve: &Arc<Serve>, asked: Asked) -> (Response<Body>, Origin) {
+fn from_cache(serve: &Arc<Serve>, asked: &Asked) -> (Response<Body>, Origin) {
     let Some((account, info)) = asked.known() else {
-        return refuse(serve, &asked, Reason::NotCacheable);
+        return refuse(serve, asked, Reason::NotCacheable);
     };
     match serve
         .cache
@@ -265,7 +265,7 @@ fn from_cache(serve: &Arc<Serve>, asked: Asked) -> (Response<Body>, Origin) {
             let response = respond::refuse_watch(reason, asked.info.as_ref(), &asked.headers);
             (response, Origin::Holdfast)
         }
-        Err(reason) => refuse(serve, &asked, reason),
+        Err(reason) => refuse(serve, asked, reason),
     }
 }
 

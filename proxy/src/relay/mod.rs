@@ -67,7 +67,7 @@ impl Relay {
     /// The upstream accepted this watch: passes its answer on, held from now on whatever becomes of the upstream.
     pub(crate) fn live(
         serve: &Arc<Serve>,
-        asked: Asked,
+        asked: &Asked,
         response: Response<Body>,
     ) -> Response<Body> {
         let Some(encoding) = stream_encoding(response.headers()) else {
@@ -79,17 +79,17 @@ impl Relay {
                 .cache
                 .watch_feed(account, info, &parts, SystemTime::now())
         });
-        let seen = resume_point(&asked);
-        let (relay, body) = Self::new(serve, asked, encoding, seen, None);
+        let seen = resume_point(asked);
+        let (relay, body) = Self::new(serve, asked.clone(), encoding, seen, None);
         serve.tasks.spawn(relay.run(Next::Live(upstream, feed)));
         Response::from_parts(parts, body)
     }
 
     /// The upstream is gone and the cache can begin this watch: sends what it knows, then holds.
-    pub(crate) fn held(serve: &Arc<Serve>, asked: Asked, start: WatchAnswer) -> Response<Body> {
+    pub(crate) fn held(serve: &Arc<Serve>, asked: &Asked, start: WatchAnswer) -> Response<Body> {
         let encoding = start.format.encoding;
         let seen = Some(start.resource_version);
-        let (relay, body) = Self::new(serve, asked, encoding, seen, Some(start.format));
+        let (relay, body) = Self::new(serve, asked.clone(), encoding, seen, Some(start.format));
         let frames = start.frames;
         serve.tasks.spawn(async move {
             // Ended by its deadline or a drain, it ends between two frames.
