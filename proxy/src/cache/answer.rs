@@ -12,8 +12,9 @@ use hyper::body::Frame;
 
 use super::collection::Collection;
 use super::facts::Fact;
+use super::form::Form;
 use super::headers;
-use super::key::{GroupResource, ObjectId, api_version, parse_fact_key, response_key};
+use super::key::{GroupResource, ObjectId, parse_fact_key, response_key};
 use super::learn::granted;
 use super::object::Stored;
 use super::reading::{Cursor, Part, Pulled, Reading};
@@ -64,10 +65,10 @@ impl<'a> Asked<'a> {
         })
     }
 
-    /// How much the client likes an encoding: 0 is best. `None`: not at all.
-    pub(super) fn preference(&self, encoding: Encoding) -> Option<usize> {
-        let plain = Representation::Plain(encoding);
-        self.accepted.iter().position(|accepted| *accepted == plain)
+    /// How much the client likes a form: 0 is best. `None`: not at all.
+    pub(super) fn preference(&self, form: Form) -> Option<usize> {
+        let is_it = |accepted: &Representation| Form::of(accepted) == Some(form);
+        self.accepted.iter().position(is_it)
     }
 
     pub(super) fn age(&self, confirmed: u64) -> u64 {
@@ -88,16 +89,14 @@ impl<'a> Asked<'a> {
         covering
             .inspect(|_| is_known = true)
             .filter_map(|(collection, narrowing)| {
-                let preference = self.preference(collection.encoding)?;
+                let preference = self.preference(collection.form)?;
                 Some((collection, narrowing, preference))
             })
             .max_by_key(|(collection, _, preference)| {
                 (collection.resource_version, Reverse(*preference))
             })
             .and_then(|(collection, narrowing, _)| {
-                let id = state
-                    .collections
-                    .id(&collection.scope, collection.encoding)?;
+                let id = state.collections.id(&collection.scope, collection.form)?;
                 let part = Part {
                     collection: id,
                     narrowing,
@@ -131,9 +130,9 @@ pub(super) fn store_failed(error: &StoreError) -> Reason {
 /// An object could not be read. One that is damaged is forgotten, so that the upstream is believed when it shows it again.
 pub(super) fn read_failed(shared: &Shared, stored: &Stored, error: &StoreError) -> Reason {
     if let StoreError::Damaged(_) = error
-        && let Some((resource, version, encoding, id)) = parse_fact_key(&stored.key)
+        && let Some((resource, version, form, id)) = parse_fact_key(&stored.key)
     {
-        shared.lock().lose(&resource, &id, version, encoding);
+        shared.lock().lose(&resource, &id, version, form);
     }
     store_failed(error)
 }
@@ -156,11 +155,12 @@ pub(super) fn get(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
     };
     let object = stored.read_whole(snapshot.as_ref(), &key.resource);
     let object = object.map_err(|error| read_failed(asked.shared, &stored, &error))?;
-    let body = match stored.encoding {
+    let encoding = stored.form.encoding();
+    let body = match encoding {
         Encoding::Json => line(&object),
         Encoding::Protobuf => object,
     };
-    let content_type = headers::content_type(stored.encoding);
+    let content_type = headers::content_type(encoding);
     let headers = headers::cached(content_type, asked.age(confirmed), asked.request);
     Ok(with_headers(body::full(body), headers))
 }
@@ -212,12 +212,12 @@ fn find<'s>(
         });
     }
     let fact = known
-        .filter_map(|fact| Some((fact, asked.preference(fact.encoding)?)))
+        .filter_map(|fact| Some((fact, asked.preference(fact.form)?)))
         .max_by_key(|(fact, preference)| (fact.resource_version, Reverse(*preference)))
         .map(|(fact, _)| fact)
         .ok_or(Reason::NotAcceptable)?;
     let confirmed = of_version()
-        .filter(|collection| collection.encoding == fact.encoding && collection.contains(id))
+        .filter(|collection| collection.form == fact.form && collection.contains(id))
         .map(|collection| collection.confirmed)
         .fold(fact.learnt, u64::max);
     Ok((fact, confirmed))
@@ -237,12 +237,12 @@ pub(super) fn list(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
         .map(|member| Ok(member?.1.len as usize))
         .collect::<Result<Vec<usize>, Reason>>()?;
     let head = ListHead {
-        api_version: api_version(&scope.resource),
+        api_version: collection.form.api_version(&scope.resource),
         kind: list_kind(collection),
         resource_version: collection.resource_version,
         ..ListHead::default()
     };
-    let (encoding, confirmed) = (collection.encoding, collection.confirmed);
+    let (encoding, confirmed) = (collection.form.encoding(), collection.confirmed);
     drop(state);
     let content_type = headers::content_type(encoding);
     let mut headers = headers::cached(content_type, asked.age(confirmed), asked.request);

@@ -5,7 +5,6 @@ use bytes::Bytes;
 use super::answer::Asked;
 use super::collection::Collection;
 use super::headers;
-use super::key::api_version;
 use super::learn::granted;
 use super::reading::{Cursor, Part, Pulled, Reading};
 use super::state::State;
@@ -35,8 +34,8 @@ pub(super) fn watch(asked: &Asked<'_>) -> Result<WatchAnswer, Reason> {
     let state = asked.shared.lock();
     let (collection, part) = asked.collection(&state, &scope)?;
     let format = WatchFormat {
-        encoding: collection.encoding,
-        api_version: api_version(&scope.resource),
+        encoding: collection.form.encoding(),
+        api_version: collection.form.api_version(&scope.resource),
         kind: collection.kind.to_string(),
     };
     let mut resource_version = collection.resource_version;
@@ -44,7 +43,7 @@ pub(super) fn watch(asked: &Asked<'_>) -> Result<WatchAnswer, Reason> {
         // What the client has seen and we have not is the upstream's to tell.
         resource_version = resource_version.max(after);
     }
-    let content_type = headers::watch_content_type(collection.encoding);
+    let content_type = headers::watch_content_type(collection.form.encoding());
     let headers = headers::cached(content_type, asked.age(collection.confirmed), asked.request);
     let (cursor, end) = replay(asked, &state, collection, &part, start)?;
     let end =

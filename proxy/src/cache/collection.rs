@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::form::Form;
 use super::key::ObjectId;
 use crate::identity::ServiceAccount;
 use crate::request_info::Scope;
-use crate::request_info::accept::Encoding;
 
 /// Deletions remembered per collection, so that a client that was away for a moment need not list again.
 const MAX_DELETIONS: usize = 256;
@@ -35,7 +35,7 @@ pub(super) struct Deletion {
 
 pub(super) struct Collection {
     pub(super) scope: Scope,
-    pub(super) encoding: Encoding,
+    pub(super) form: Form,
     /// Whose request made it, for all may not make as many as they like; not known after a restart until someone asks again.
     made_by: Option<ServiceAccount>,
     /// Without it nothing below may be served.
@@ -88,15 +88,10 @@ pub(super) enum Change {
 }
 
 impl Collection {
-    pub(super) fn new(
-        scope: Scope,
-        encoding: Encoding,
-        kind: Arc<str>,
-        list_kind: Arc<str>,
-    ) -> Self {
+    pub(super) fn new(scope: Scope, form: Form, kind: Arc<str>, list_kind: Arc<str>) -> Self {
         Self {
             scope,
-            encoding,
+            form,
             made_by: None,
             complete: false,
             resource_version: 0,
@@ -385,7 +380,7 @@ mod tests {
             label_selector: String::new(),
             field_selector: String::new(),
         };
-        Collection::new(scope, Encoding::Json, "Pod".into(), "PodList".into())
+        Collection::new(scope, Form::JSON, "Pod".into(), "PodList".into())
     }
 
     fn id(name: &str) -> ObjectId {

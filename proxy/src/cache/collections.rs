@@ -1,12 +1,12 @@
-//! All collections, by their scope and encoding.
+//! All collections, by their scope and form.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use super::collection::Collection;
+use super::form::Form;
 use super::key::{GroupResource, ObjectId, is_unfiltered};
 use crate::identity::ServiceAccount;
-use crate::request_info::accept::Encoding;
 use crate::request_info::{ObjectKey, Scope};
 
 /// A kubelet watches one scope per ConfigMap and Secret of its pods, each client a handful more; only selectors made up to fill a cache need more.
@@ -21,7 +21,7 @@ const MAX_FILTERED_MEMBERS: usize = 200_000;
 #[derive(Default)]
 pub(super) struct Collections {
     all: BTreeMap<u64, Collection>,
-    ids: HashMap<(Scope, Encoding), u64>,
+    ids: HashMap<(Scope, Form), u64>,
     of: HashMap<GroupResource, Vec<u64>>,
     last_id: u64,
 }
@@ -60,8 +60,8 @@ impl Collections {
         self.all.get_mut(&id)
     }
 
-    pub(super) fn id(&self, scope: &Scope, encoding: Encoding) -> Option<u64> {
-        self.ids.get(&(scope.clone(), encoding)).copied()
+    pub(super) fn id(&self, scope: &Scope, form: Form) -> Option<u64> {
+        self.ids.get(&(scope.clone(), form)).copied()
     }
 
     /// The collections of a resource, in any version.
@@ -125,7 +125,7 @@ impl Collections {
 
     pub(super) fn insert_as(&mut self, id: u64, collection: Collection) {
         self.last_id = self.last_id.max(id);
-        let key = (collection.scope.clone(), collection.encoding);
+        let key = (collection.scope.clone(), collection.form);
         let resource = GroupResource::of(&collection.scope.resource);
         self.ids.insert(key, id);
         self.of.entry(resource).or_default().push(id);
@@ -134,7 +134,7 @@ impl Collections {
 
     pub(super) fn remove(&mut self, id: u64) -> Option<Collection> {
         let removed = self.all.remove(&id)?;
-        let key = (removed.scope.clone(), removed.encoding);
+        let key = (removed.scope.clone(), removed.form);
         self.ids.remove(&key);
         if let Some(ids) = self.of.get_mut(&GroupResource::of(&removed.scope.resource)) {
             ids.retain(|other| *other != id);

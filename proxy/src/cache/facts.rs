@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::form::Form;
 use super::key::{GroupResource, ObjectId};
-use crate::request_info::accept::Encoding;
 
 /// Deletions remembered, so that an older answer still on its way cannot bring an object back: far more than die in the seconds an answer takes.
 const MAX_GONE: usize = 8192;
 
-/// One object in one version and encoding.
+/// One object in one version and form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fact {
     pub(super) version: Arc<str>,
-    pub(super) encoding: Encoding,
+    pub(super) form: Form,
     pub(super) uid: Box<str>,
     pub(super) resource_version: u64,
     pub(super) kind: Arc<str>,
@@ -93,11 +93,11 @@ impl Facts {
         resource: &GroupResource,
         id: &ObjectId,
         version: &str,
-        encoding: Encoding,
+        form: Form,
     ) -> Option<&Fact> {
         self.get(resource, id)
             .iter()
-            .find(|fact| &*fact.version == version && fact.encoding == encoding)
+            .find(|fact| &*fact.version == version && fact.form == form)
     }
 
     pub(super) fn knows(&self, resource: &GroupResource) -> bool {
@@ -109,7 +109,7 @@ impl Facts {
         &self,
         resource: &GroupResource,
         id: &ObjectId,
-        (version, encoding): (&str, Encoding),
+        (version, form): (&str, Form),
         resource_version: u64,
     ) -> Upsert {
         if self
@@ -119,7 +119,7 @@ impl Facts {
         {
             return Upsert::Gone;
         }
-        match self.find(resource, id, version, encoding) {
+        match self.find(resource, id, version, form) {
             Some(known) if known.resource_version >= resource_version => Upsert::Known,
             _ => Upsert::Stored,
         }
@@ -130,7 +130,7 @@ impl Facts {
         let judged = self.judge(
             resource,
             id,
-            (&fact.version, fact.encoding),
+            (&fact.version, fact.form),
             fact.resource_version,
         );
         if judged == Upsert::Stored {
@@ -148,8 +148,7 @@ impl Facts {
         };
         let facts = objects.entry(id).or_default();
         self.bytes += u64::from(fact.len);
-        let same =
-            |known: &&mut Fact| known.version == fact.version && known.encoding == fact.encoding;
+        let same = |known: &&mut Fact| known.version == fact.version && known.form == fact.form;
         if let Some(known) = facts.iter_mut().find(same) {
             self.bytes -= u64::from(known.len);
             *known = fact;
@@ -191,7 +190,7 @@ impl Facts {
         resource: &GroupResource,
         id: &ObjectId,
         version: &str,
-        encoding: Encoding,
+        form: Form,
     ) -> bool {
         let Some(objects) = self.of.get_mut(resource) else {
             return false;
@@ -199,7 +198,7 @@ impl Facts {
         let Some(facts) = objects.get_mut(id) else {
             return false;
         };
-        let is_it = |fact: &Fact| &*fact.version == version && fact.encoding == encoding;
+        let is_it = |fact: &Fact| &*fact.version == version && fact.form == form;
         let Some(at) = facts.iter().position(is_it) else {
             return false;
         };
@@ -277,10 +276,10 @@ mod tests {
         ObjectId::from_stored(name).expect("a name")
     }
 
-    fn fact(encoding: Encoding, resource_version: u64) -> Fact {
+    fn fact(form: Form, resource_version: u64) -> Fact {
         Fact {
             version: "v1".into(),
-            encoding,
+            form,
             uid: "u".into(),
             resource_version,
             kind: "Pod".into(),
@@ -294,7 +293,7 @@ mod tests {
     fn a_fact_never_goes_backwards() {
         let mut facts = Facts::default();
         let upsert =
-            |facts: &mut Facts, rv| facts.upsert(&pods(), &id("a/b"), fact(Encoding::Json, rv));
+            |facts: &mut Facts, rv| facts.upsert(&pods(), &id("a/b"), fact(Form::JSON, rv));
         assert_eq!(upsert(&mut facts, 5), Upsert::Stored);
         assert_eq!(upsert(&mut facts, 5), Upsert::Known);
         assert_eq!(upsert(&mut facts, 4), Upsert::Known);
@@ -305,12 +304,12 @@ mod tests {
     #[test]
     fn an_answer_still_on_its_way_does_not_bring_a_deleted_object_back() {
         let mut facts = Facts::default();
-        facts.upsert(&pods(), &id("a/b"), fact(Encoding::Json, 5));
-        facts.upsert(&pods(), &id("a/b"), fact(Encoding::Protobuf, 8));
+        facts.upsert(&pods(), &id("a/b"), fact(Form::JSON, 5));
+        facts.upsert(&pods(), &id("a/b"), fact(Form::PROTOBUF, 8));
         assert_eq!(facts.remove(&pods(), &id("a/b"), 9).len(), 2);
-        let late = facts.upsert(&pods(), &id("a/b"), fact(Encoding::Json, 8));
+        let late = facts.upsert(&pods(), &id("a/b"), fact(Form::JSON, 8));
         assert_eq!(late, Upsert::Gone);
-        let recreated = facts.upsert(&pods(), &id("a/b"), fact(Encoding::Json, 10));
+        let recreated = facts.upsert(&pods(), &id("a/b"), fact(Form::JSON, 10));
         assert_eq!(recreated, Upsert::Stored);
         assert_eq!((facts.count(), facts.bytes()), (1, 10));
     }
@@ -319,7 +318,7 @@ mod tests {
     fn a_namespace_is_not_its_neighbour() {
         let mut facts = Facts::default();
         for name in ["a-b/x", "a/x", "a/y", "ab/x"] {
-            facts.upsert(&pods(), &id(name), fact(Encoding::Json, 1));
+            facts.upsert(&pods(), &id(name), fact(Form::JSON, 1));
         }
         let names = |namespace| -> Vec<String> {
             facts
@@ -335,7 +334,7 @@ mod tests {
     fn a_known_object_has_its_name_in_memory_once() {
         let mut facts = Facts::default();
         let known = id("a/b");
-        facts.upsert(&pods(), &known, fact(Encoding::Json, 5));
+        facts.upsert(&pods(), &known, fact(Form::JSON, 5));
         let shared = facts.shared(&pods(), id("a/b"));
         assert_eq!(shared.as_str().as_ptr(), known.as_str().as_ptr());
         assert_eq!(facts.shared(&pods(), id("a/c")), id("a/c"));

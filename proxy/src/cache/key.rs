@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::request_info::accept::Encoding;
+use super::form::Form;
 use crate::request_info::{GroupVersionResource, ObjectKey, Scope};
 
 /// Separates the parts of a store key. No part may hold it.
@@ -115,14 +115,14 @@ pub(super) fn is_unfiltered(scope: &Scope) -> bool {
 pub(super) fn fact_key(
     resource: &GroupResource,
     version: &str,
-    encoding: Encoding,
+    form: Form,
     id: &ObjectId,
 ) -> Vec<u8> {
     [
         &resource.group,
         &resource.resource,
         version,
-        encoding_word(encoding),
+        form.word(),
         id.as_str(),
     ]
     .join(&SEPARATOR.to_string())
@@ -130,18 +130,18 @@ pub(super) fn fact_key(
 }
 
 /// Takes a fact's store key apart; `None` when it is none.
-pub(super) fn parse_fact_key(key: &[u8]) -> Option<(GroupResource, &str, Encoding, ObjectId)> {
+pub(super) fn parse_fact_key(key: &[u8]) -> Option<(GroupResource, &str, Form, ObjectId)> {
     let mut parts = std::str::from_utf8(key).ok()?.splitn(5, SEPARATOR);
     let resource = GroupResource {
         group: parts.next()?.to_owned(),
         resource: parts.next()?.to_owned(),
     };
     let version = parts.next()?;
-    let encoding = parse_encoding(parts.next()?)?;
+    let form = Form::parse(parts.next()?)?;
     Some((
         resource,
         version,
-        encoding,
+        form,
         ObjectId::from_stored(parts.next()?)?,
     ))
 }
@@ -159,19 +159,6 @@ pub(super) fn parse_member_key(key: &[u8]) -> Option<(u64, ObjectId)> {
 
 pub(super) fn response_key(path: &str, accept: &str) -> Vec<u8> {
     format!("{path}{SEPARATOR}{accept}").into_bytes()
-}
-
-pub(super) fn encoding_word(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::Json => "json",
-        Encoding::Protobuf => "protobuf",
-    }
-}
-
-pub(super) fn parse_encoding(word: &str) -> Option<Encoding> {
-    [Encoding::Json, Encoding::Protobuf]
-        .into_iter()
-        .find(|encoding| encoding_word(*encoding) == word)
 }
 
 #[cfg(test)]
@@ -205,9 +192,9 @@ mod tests {
             resource: "deployments".to_owned(),
         };
         let id = ObjectId::new("a", "b").expect("a name");
-        let key = fact_key(&resource, "v1", Encoding::Protobuf, &id);
+        let key = fact_key(&resource, "v1", Form::PROTOBUF, &id);
         let parsed = parse_fact_key(&key).expect("a key");
-        assert_eq!(parsed, (resource, "v1", Encoding::Protobuf, id.clone()));
+        assert_eq!(parsed, (resource, "v1", Form::PROTOBUF, id.clone()));
         assert_eq!(parse_member_key(&member_key(7, &id)), Some((7, id)));
         assert_eq!(parse_fact_key(b"rubbish"), None);
         assert_eq!(parse_member_key(b"short"), None);

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderMap, StatusCode, response};
 
+use super::form::Form;
 use super::grants::Granted;
 use super::inflate::Inflate;
-use super::key::{GroupResource, ObjectId, api_version};
+use super::key::{GroupResource, ObjectId};
 use super::pages::{MAX_LIST_OBJECTS, NextPage, PartialList};
 use super::responses::{MAX_RESPONSE_BYTES, ResponseFact, ResponseKey, kept_path, normalised};
 use super::state::{Keeping, NotLearnt, Object};
@@ -32,13 +33,13 @@ pub struct Learner {
 /// What a body holds.
 enum What {
     List(Box<List>),
-    Object(ObjectKey, Encoding, Vec<u8>),
+    Object(ObjectKey, Form, Vec<u8>),
     Response(ResponseKey, ResponseFact, Vec<u8>),
 }
 
 struct List {
     scope: Scope,
-    encoding: Encoding,
+    form: Form,
     splitter: ListSplitter,
     continue_token: String,
     list: PartialList,
@@ -61,11 +62,14 @@ impl Learner {
         shared.lock().grant(caller, granted.clone(), now);
         let mut inflate = Inflate::new(request, &response.headers)?;
         let what = match &granted {
-            Granted::Scope(_) | Granted::Object(_) if asks_for_another_kind(request) => {
-                return None;
+            Granted::Scope(scope) => {
+                let form = form(request, &response.headers)?;
+                list(shared, scope, form, info)?
             }
-            Granted::Scope(scope) => list(shared, scope, info, &response.headers)?,
-            Granted::Object(object) => single(shared, object, &response.headers)?,
+            Granted::Object(object) => {
+                let form = form(request, &response.headers)?;
+                single(shared, object, form)?
+            }
             Granted::Path(path) => {
                 inflate.leave_indentation();
                 whole(path, request, &response.headers, now)?
@@ -154,15 +158,18 @@ fn scope_bytes(scope: &Scope) -> usize {
     selectors + scope.namespace.as_ref().map_or(0, String::len)
 }
 
-/// What plain kubectl asks for: rows or metadata in place of the objects. The answer's type does not tell, so the request does.
-fn asks_for_another_kind(request: &HeaderMap) -> bool {
-    use Representation::{PartialObjectMetadata, Table};
-    let best = accept::of_request(request).into_iter().next();
-    matches!(best, Some(Table | PartialObjectMetadata(_)))
+/// The form of an answer, if it is one the cache keeps. The answer's type does not tell objects from their metadata or
+/// from rows, so the request does; the kind in the body must say the same.
+pub(super) fn form(request: &HeaderMap, response: &HeaderMap) -> Option<Form> {
+    let answered = encoding(response)?;
+    let mut asked = accept::of_request(request).into_iter();
+    asked
+        .find_map(|asked| Form::of(&asked).filter(|form| form.encoding() == answered))
+        .filter(|form| *form != Form::Row)
 }
 
 /// The encoding of an answer, if it is one the cache keeps.
-pub(super) fn encoding(headers: &HeaderMap) -> Option<Encoding> {
+fn encoding(headers: &HeaderMap) -> Option<Encoding> {
     match accept::of_content_type(headers.get(CONTENT_TYPE)?.to_str().ok()?) {
         Representation::Plain(encoding) => Some(encoding),
         _ => None,
@@ -170,22 +177,22 @@ pub(super) fn encoding(headers: &HeaderMap) -> Option<Encoding> {
 }
 
 /// `None` here and below: an answer the cache does not keep.
-fn list(shared: &Shared, scope: &Scope, info: &RequestInfo, headers: &HeaderMap) -> Option<What> {
+fn list(shared: &Shared, scope: &Scope, form: Form, info: &RequestInfo) -> Option<What> {
     let keeping = shared.lock().keeping(&GroupResource::of(&scope.resource));
-    let encoding = encoding(headers).filter(|_| keeping != Keeping::Never)?;
-    Some(What::List(Box::new(List {
-        scope: scope.clone(),
-        encoding,
-        splitter: ListSplitter::new(encoding),
-        continue_token: info.options.continue_token.clone(),
-        list: PartialList::default(),
-    })))
+    (keeping != Keeping::Never).then(|| {
+        What::List(Box::new(List {
+            scope: scope.clone(),
+            form,
+            splitter: ListSplitter::new(form.encoding()),
+            continue_token: info.options.continue_token.clone(),
+            list: PartialList::default(),
+        }))
+    })
 }
 
-fn single(shared: &Shared, object: &ObjectKey, headers: &HeaderMap) -> Option<What> {
+fn single(shared: &Shared, object: &ObjectKey, form: Form) -> Option<What> {
     let keeping = shared.lock().keeping(&GroupResource::of(&object.resource));
-    let encoding = encoding(headers).filter(|_| keeping != Keeping::Never)?;
-    Some(What::Object(object.clone(), encoding, Vec::new()))
+    (keeping != Keeping::Never).then(|| What::Object(object.clone(), form, Vec::new()))
 }
 
 fn whole(path: &str, request: &HeaderMap, headers: &HeaderMap, now: u64) -> Option<What> {
@@ -221,7 +228,7 @@ impl What {
     fn finish(self, shared: &Shared, caller: &ServiceAccount, now: u64) -> Result<(), NotLearnt> {
         match self {
             Self::List(list) => list.finish(shared, caller, now),
-            Self::Object(key, encoding, body) => learn_object(shared, &key, encoding, body, now),
+            Self::Object(key, form, body) => learn_object(shared, &key, form, body, now),
             Self::Response(key, fact, body) => {
                 let learnt = shared.lock().learn_response(key, fact, &body);
                 shared.wake_if_urgent();
@@ -266,7 +273,7 @@ impl List {
             "" => (head.api_version.as_str(), head.item_kind(), true),
             said => (said, meta.kind.as_str(), false),
         };
-        if said != api_version(&self.scope.resource) || kind.is_empty() {
+        if said != self.form.api_version(&self.scope.resource) || !self.form.is_kind(kind) {
             return Err(NotLearnt::OtherRepresentation);
         }
         let id = ObjectId::new(&meta.namespace, &meta.name).ok_or(NotLearnt::Malformed)?;
@@ -278,7 +285,7 @@ impl List {
         }
         let object = Object {
             id: &id,
-            encoding: self.encoding,
+            form: self.form,
             uid: &meta.uid,
             resource_version: meta.resource_version,
             kind,
@@ -297,13 +304,13 @@ impl List {
     fn finish(self, shared: &Shared, caller: &ServiceAccount, now: u64) -> Result<(), NotLearnt> {
         let Self {
             scope,
-            encoding,
+            form,
             splitter,
             continue_token,
             mut list,
         } = self;
         let head = splitter.finish().map_err(|_| NotLearnt::Malformed)?;
-        if !is_list_of(&head, &scope) {
+        if !is_list_of(&head, &scope, form) {
             return Err(NotLearnt::OtherRepresentation);
         }
         list.resource_version = head.resource_version;
@@ -314,7 +321,7 @@ impl List {
         let page = |continue_token| NextPage {
             caller: caller.clone(),
             scope: scope.clone(),
-            encoding,
+            form,
             continue_token,
         };
         let mut state = shared.lock();
@@ -326,16 +333,16 @@ impl List {
             list = whole;
         }
         if head.continue_token.is_empty() {
-            return state.commit_list(caller, &scope, encoding, list, now);
+            return state.commit_list(caller, &scope, form, list, now);
         }
         state.pages.hold(page(head.continue_token), list, now);
         Ok(())
     }
 }
 
-/// A Table or a list of metadata says another version; a list without an RV is true at no time.
-fn is_list_of(head: &ListHead, scope: &Scope) -> bool {
-    head.api_version == api_version(&scope.resource)
+/// Something else says another version; a list without an RV is true at no time.
+fn is_list_of(head: &ListHead, scope: &Scope, form: Form) -> bool {
+    head.api_version == form.api_version(&scope.resource)
         && head.resource_version > 0
         && !head.kind.is_empty()
 }
@@ -343,14 +350,14 @@ fn is_list_of(head: &ListHead, scope: &Scope) -> bool {
 fn learn_object(
     shared: &Shared,
     key: &ObjectKey,
-    encoding: Encoding,
+    form: Form,
     mut body: Vec<u8>,
     now: u64,
 ) -> Result<(), NotLearnt> {
     body.truncate(body.trim_ascii_end().len());
     let body = Bytes::from(body);
-    let meta = wire::read_meta(encoding, &body).map_err(|_| NotLearnt::Malformed)?;
-    if meta.api_version != api_version(&key.resource) || meta.kind.is_empty() {
+    let meta = wire::read_meta(form.encoding(), &body).map_err(|_| NotLearnt::Malformed)?;
+    if meta.api_version != form.api_version(&key.resource) || !form.is_kind(&meta.kind) {
         return Err(NotLearnt::OtherRepresentation);
     }
     let is_it =
@@ -358,10 +365,10 @@ fn learn_object(
     let id = ObjectId::of(key)
         .filter(|_| is_it)
         .ok_or(NotLearnt::Malformed)?;
-    let (bytes, bare) = bare_object(encoding, &body)?;
+    let (bytes, bare) = bare_object(form, &body)?;
     let object = Object {
         id: &id,
-        encoding,
+        form,
         uid: &meta.uid,
         resource_version: meta.resource_version,
         kind: &meta.kind,
@@ -375,14 +382,16 @@ fn learn_object(
 }
 
 /// An object as a list shows it, and whether that took its TypeMeta or envelope away.
-pub(super) fn bare_object(encoding: Encoding, object: &Bytes) -> Result<(Bytes, bool), NotLearnt> {
-    match encoding {
-        Encoding::Json => {
+pub(super) fn bare_object(form: Form, object: &Bytes) -> Result<(Bytes, bool), NotLearnt> {
+    match form {
+        // A list of metadata shows each item's TypeMeta.
+        Form::Metadata(Encoding::Json) | Form::Row => Ok((object.clone(), false)),
+        Form::Object(Encoding::Json) => {
             let bare = wire::without_type_meta(object);
             let is_bare = bare.len() != object.len();
             Ok((bare, is_bare))
         }
-        Encoding::Protobuf => {
+        Form::Object(Encoding::Protobuf) | Form::Metadata(Encoding::Protobuf) => {
             let envelope = wire::open_envelope(object).map_err(|_| NotLearnt::Malformed)?;
             Ok((envelope.raw, true))
         }

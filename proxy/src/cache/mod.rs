@@ -13,6 +13,7 @@ mod collection;
 mod collections;
 mod commit;
 mod facts;
+mod form;
 mod grants;
 mod headers;
 mod inflate;
@@ -146,15 +147,15 @@ impl Cache {
     }
 
     /// A feed for the events of this accepted watch; `None` when they cannot be learnt from (unknown options, YAML). The watch is a grant at once.
-    /// A Table or metadata alone is told by its events, and not learnt.
     pub fn watch_feed(
         &self,
         caller: &ServiceAccount,
         info: &RequestInfo,
+        request: &HeaderMap,
         response: &response::Parts,
         now: SystemTime,
     ) -> Option<WatchFeed> {
-        WatchFeed::new(&self.shared, caller, info, response, now)
+        WatchFeed::new(&self.shared, caller, info, request, response, now)
     }
 
     /// The upstream said 4xx to this read: a 403 takes grants back, a 404 forgets an object that no collection vouches for.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::facts::Fact;
-use super::key::{GroupResource, ObjectId, api_version, fact_key};
+use super::form::Form;
+use super::key::{GroupResource, ObjectId, fact_key};
 use super::record;
 use super::state::State;
 use super::store::{Snapshot, StoreError, Table};
@@ -17,7 +18,7 @@ use crate::request_info::accept::Encoding;
 pub(super) struct Stored {
     pub(super) key: Vec<u8>,
     unwritten: Option<Bytes>,
-    pub(super) encoding: Encoding,
+    pub(super) form: Form,
     kind: Arc<str>,
     bare: bool,
     pub(super) len: u32,
@@ -25,11 +26,11 @@ pub(super) struct Stored {
 
 impl Stored {
     pub(super) fn of(state: &State, resource: &GroupResource, id: &ObjectId, fact: &Fact) -> Self {
-        let key = fact_key(resource, &fact.version, fact.encoding, id);
+        let key = fact_key(resource, &fact.version, fact.form, id);
         Self {
             unwritten: state.writes.get(Table::Objects, &key),
             key,
-            encoding: fact.encoding,
+            form: fact.form,
             kind: fact.kind.clone(),
             bare: fact.bare,
             len: fact.len,
@@ -61,10 +62,14 @@ impl Stored {
         resource: &GroupVersionResource,
     ) -> Result<Bytes, StoreError> {
         let bytes = self.read(snapshot)?;
-        Ok(match self.encoding {
+        Ok(match self.form.encoding() {
             _ if !self.bare => bytes,
-            Encoding::Json => wire::with_type_meta(&bytes, &api_version(resource), &self.kind),
-            Encoding::Protobuf => wire::envelope(&api_version(resource), &self.kind, &bytes),
+            Encoding::Json => {
+                wire::with_type_meta(&bytes, &self.form.api_version(resource), &self.kind)
+            }
+            Encoding::Protobuf => {
+                wire::envelope(&self.form.api_version(resource), &self.kind, &bytes)
+            }
         })
     }
 }

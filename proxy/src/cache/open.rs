@@ -149,11 +149,11 @@ fn give_up_unsound(state: &mut State, expected: &HashMap<u64, u64>) {
 
 fn load_fact(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), RecordError> {
     let record: record::FactRecord = record::decode("fact", key, value)?;
-    let (resource, version, encoding, id) =
+    let (resource, version, form, id) =
         parse_fact_key(key).ok_or(RecordError::Malformed("fact"))?;
     let version = state.facts.word(version);
     let kind = state.facts.word(&record.kind);
-    let fact = persist::restore_fact(record, version, encoding, kind);
+    let fact = persist::restore_fact(record, version, form, kind);
     state.facts.upsert(&resource, &id, fact);
     Ok(())
 }

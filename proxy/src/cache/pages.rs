@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::form::Form;
 use super::key::ObjectId;
 use crate::identity::ServiceAccount;
 use crate::request_info::Scope;
-use crate::request_info::accept::Encoding;
 
 /// Chains of pages at one time: a handful of clients start together.
 const MAX_CHAINS: usize = 64;
@@ -30,7 +30,7 @@ pub(super) struct PartialList {
 pub(super) struct NextPage {
     pub(super) caller: ServiceAccount,
     pub(super) scope: Scope,
-    pub(super) encoding: Encoding,
+    pub(super) form: Form,
     pub(super) continue_token: String,
 }
 
@@ -100,7 +100,7 @@ mod tests {
                 label_selector: String::new(),
                 field_selector: String::new(),
             },
-            encoding: Encoding::Json,
+            form: Form::JSON,
             continue_token: token.to_owned(),
         }
     }

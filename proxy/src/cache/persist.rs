@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use super::collection::{Collection, Member};
 use super::facts::Fact;
+use super::form::Form;
 use super::grants::Granted;
-use super::key::{encoding_word, parse_encoding};
 use super::record::{
     CollectionRecord, FactRecord, GrantKey, GrantedRecord, MemberRecord, ResponseRecord,
     ScopeRecord,
 };
 use super::responses::{ResponseFact, ResponseKey};
 use crate::identity::ServiceAccount;
-use crate::request_info::accept::Encoding;
 use crate::request_info::{GroupVersionResource, ObjectKey, Scope};
 
 pub(super) fn fact(fact: &Fact) -> FactRecord {
@@ -29,12 +28,12 @@ pub(super) fn fact(fact: &Fact) -> FactRecord {
 pub(super) fn restore_fact(
     record: FactRecord,
     version: Arc<str>,
-    encoding: Encoding,
+    form: Form,
     kind: Arc<str>,
 ) -> Fact {
     Fact {
         version,
-        encoding,
+        form,
         uid: record.uid.into(),
         resource_version: record.resource_version,
         kind,
@@ -47,7 +46,7 @@ pub(super) fn restore_fact(
 pub(super) fn collection(collection: &Collection) -> CollectionRecord {
     CollectionRecord {
         scope: scope(&collection.scope),
-        encoding: encoding_word(collection.encoding).to_owned(),
+        form: collection.form.word().to_owned(),
         resource_version: collection.resource_version,
         confirmed: collection.confirmed,
         members: collection.members().len() as u64,
@@ -56,11 +55,11 @@ pub(super) fn collection(collection: &Collection) -> CollectionRecord {
     }
 }
 
-/// `None`: its encoding is not one of ours.
+/// `None`: its form is not one of ours.
 pub(super) fn restore_collection(record: CollectionRecord) -> Option<Collection> {
-    let encoding = parse_encoding(&record.encoding)?;
+    let form = Form::parse(&record.form)?;
     let (kind, list_kind) = (record.kind.into(), record.list_kind.into());
-    let mut collection = Collection::new(restore_scope(record.scope), encoding, kind, list_kind);
+    let mut collection = Collection::new(restore_scope(record.scope), form, kind, list_kind);
     collection.restore(record.resource_version, record.confirmed);
     Some(collection)
 }

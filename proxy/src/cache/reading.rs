@@ -169,7 +169,7 @@ impl Part {
             })
             .map(move |(id, _)| {
                 let facts = &state.facts;
-                let fact = facts.find(&of, id, &self.resource.version, collection.encoding);
+                let fact = facts.find(&of, id, &self.resource.version, collection.form);
                 Ok((id, fact.ok_or(Reason::Incomplete)?))
             })
     }
@@ -222,7 +222,7 @@ impl Part {
         for change in &changes {
             if let Changed::Put(id, member) = change {
                 let facts = &state.facts;
-                let fact = facts.find(&of, id, &self.resource.version, collection.encoding);
+                let fact = facts.find(&of, id, &self.resource.version, collection.form);
                 // Another stream is ahead of this collection: sent now, the object's RV would make the client skip what is between.
                 fact.filter(|fact| fact.resource_version == member.resource_version)
                     .ok_or(Reason::Expired)?;
@@ -257,7 +257,7 @@ impl Part {
                 Changed::Put(id, member) => {
                     let facts = &state.facts;
                     let fact = facts
-                        .find(&of, id, &self.resource.version, collection.encoding)
+                        .find(&of, id, &self.resource.version, collection.form)
                         .ok_or(Reason::Expired)?;
                     let stored = Stored::of(state, &of, id, fact);
                     bytes += stored.len as usize;

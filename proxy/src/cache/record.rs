@@ -7,7 +7,7 @@ use bytes::Bytes;
 pub(super) use bincode::Encode as Record;
 
 /// Of every record. Raise it with any change below: a store of another version is set aside, never guessed at.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// Version and checksum.
 pub(super) const HEADER: usize = 5;
@@ -42,7 +42,7 @@ pub(super) struct ScopeRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct CollectionRecord {
     pub(super) scope: ScopeRecord,
-    pub(super) encoding: String,
+    pub(super) form: String,
     pub(super) resource_version: u64,
     /// Unix seconds.
     pub(super) confirmed: u64,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::collection::{Change, Collection, Event};
 use super::collections::Collections;
 use super::facts::{Fact, Facts, Upsert};
+use super::form::Form;
 use super::grants::{Granted, Grants};
 use super::key::{GroupResource, ObjectId, fact_key, is_unfiltered, member_key, response_key};
 use super::pages::{Pages, PartialList};
@@ -17,7 +18,6 @@ use super::writes::Writes;
 use super::{persist, record};
 use crate::config::Secrets;
 use crate::identity::{IssuerKeys, ServiceAccount};
-use crate::request_info::accept::Encoding;
 use crate::request_info::{GroupVersionResource, ObjectKey, Scope};
 
 /// Why something was not learnt. The caller's bytes were not touched.
@@ -61,7 +61,7 @@ pub(super) enum Keeping {
 /// One object, as it is to be stored.
 pub(super) struct Object<'o> {
     pub(super) id: &'o ObjectId,
-    pub(super) encoding: Encoding,
+    pub(super) form: Form,
     pub(super) uid: &'o str,
     pub(super) resource_version: u64,
     pub(super) kind: &'o str,
@@ -123,17 +123,17 @@ impl State {
     ) -> Result<Upsert, NotLearnt> {
         let of = GroupResource::of(resource);
         let keeping = self.keeping(&of);
-        let form = (resource.version.as_str(), object.encoding);
+        let known_as = (resource.version.as_str(), object.form);
         let judged = self
             .facts
-            .judge(&of, object.id, form, object.resource_version);
+            .judge(&of, object.id, known_as, object.resource_version);
         if keeping == Keeping::Never || judged != Upsert::Stored {
             return Ok(judged);
         }
         let len = self.room_for(object.bytes.len(), keeping)?;
         let fact = Fact {
             version: self.facts.word(&resource.version),
-            encoding: object.encoding,
+            form: object.form,
             uid: object.uid.into(),
             resource_version: object.resource_version,
             kind: self.facts.word(object.kind),
@@ -141,7 +141,7 @@ impl State {
             len,
             learnt: now,
         };
-        let key = fact_key(&of, &resource.version, object.encoding, object.id);
+        let key = fact_key(&of, &resource.version, object.form, object.id);
         let bytes = record::seal(&key, object.bytes);
         if keeping == Keeping::Memory {
             self.writes.put_volatile(key, Some(bytes));
@@ -171,23 +171,27 @@ impl State {
         &mut self,
         caller: &ServiceAccount,
         scope: &Scope,
-        encoding: Encoding,
+        form: Form,
         mut list: PartialList,
         now: u64,
     ) -> Result<(), NotLearnt> {
         let resource = GroupResource::of(&scope.resource);
-        let form = (scope.resource.version.as_str(), encoding);
+        let known_as = (scope.resource.version.as_str(), form);
         let mut is_whole = true;
         list.members.retain(|id, seen| {
-            let is_known = self.facts.find(&resource, id, form.0, form.1).is_some();
+            let is_known = self
+                .facts
+                .find(&resource, id, known_as.0, known_as.1)
+                .is_some();
             // A stream told that it was deleted since; or its bytes are lost, and a list without it would say that it is gone.
-            is_whole &= is_known || self.facts.judge(&resource, id, form, *seen) == Upsert::Gone;
+            is_whole &=
+                is_known || self.facts.judge(&resource, id, known_as, *seen) == Upsert::Gone;
             is_known
         });
         if !is_whole {
             return Err(NotLearnt::Overtaken);
         }
-        let id = self.collection(caller, scope, encoding, &list)?;
+        let id = self.collection(caller, scope, form, &list)?;
         let Some(collection) = self.collections.get_mut(id) else {
             return Ok(());
         };
@@ -224,10 +228,10 @@ impl State {
         &mut self,
         caller: &ServiceAccount,
         scope: &Scope,
-        encoding: Encoding,
+        form: Form,
         list: &PartialList,
     ) -> Result<u64, NotLearnt> {
-        if let Some(id) = self.collections.id(scope, encoding)
+        if let Some(id) = self.collections.id(scope, form)
             && let Some(collection) = self.collections.get_mut(id)
         {
             collection.asked_for_by(caller);
@@ -246,7 +250,7 @@ impl State {
             self.collections.remove(id);
         }
         let (kind, list_kind) = (list.kind.clone(), list.list_kind.clone());
-        let mut collection = Collection::new(scope.clone(), encoding, kind, list_kind);
+        let mut collection = Collection::new(scope.clone(), form, kind, list_kind);
         collection.asked_for_by(caller);
         Ok(self.collections.insert(collection))
     }
@@ -270,7 +274,7 @@ impl State {
         }
     }
 
-    /// The object does not exist at `resource_version`: takes away what was known of it until then, in every version, encoding and collection.
+    /// The object does not exist at `resource_version`: takes away what was known of it until then, in every version, form and collection.
     pub(super) fn object_gone(
         &mut self,
         resource: &GroupResource,
@@ -278,7 +282,7 @@ impl State {
         resource_version: u64,
     ) {
         for fact in self.facts.remove(resource, id, resource_version) {
-            self.unwrite(resource, id, &fact.version, fact.encoding);
+            self.unwrite(resource, id, &fact.version, fact.form);
         }
         for collection_id in self.collections.ids_of(resource) {
             let forgotten = self
@@ -301,33 +305,21 @@ impl State {
         resource: &GroupResource,
         id: &ObjectId,
         version: &str,
-        encoding: Encoding,
+        form: Form,
     ) {
-        self.forget(resource, id, version, encoding);
+        self.forget(resource, id, version, form);
         self.give_up_unsound(resource);
     }
 
-    fn forget(
-        &mut self,
-        resource: &GroupResource,
-        id: &ObjectId,
-        version: &str,
-        encoding: Encoding,
-    ) {
-        if self.facts.lose(resource, id, version, encoding) {
-            self.unwrite(resource, id, version, encoding);
+    fn forget(&mut self, resource: &GroupResource, id: &ObjectId, version: &str, form: Form) {
+        if self.facts.lose(resource, id, version, form) {
+            self.unwrite(resource, id, version, form);
         }
     }
 
     /// A fact is known no more, neither is it where it was kept.
-    fn unwrite(
-        &mut self,
-        resource: &GroupResource,
-        id: &ObjectId,
-        version: &str,
-        encoding: Encoding,
-    ) {
-        let key = fact_key(resource, version, encoding, id);
+    fn unwrite(&mut self, resource: &GroupResource, id: &ObjectId, version: &str, form: Form) {
+        let key = fact_key(resource, version, form, id);
         self.writes.put_volatile(key.clone(), None);
         if self.keeping(resource) == Keeping::Disk {
             self.writes.put(Table::Facts, key.clone(), None);
@@ -339,13 +331,9 @@ impl State {
     pub(super) fn give_up_unsound(&mut self, resource: &GroupResource) {
         for id in self.collections.ids_of(resource) {
             let is_sound = self.collections.get(id).is_none_or(|collection| {
-                let (version, encoding) = (&collection.scope.resource.version, collection.encoding);
+                let (version, form) = (&collection.scope.resource.version, collection.form);
                 let mut members = collection.members().keys();
-                members.all(|member| {
-                    self.facts
-                        .find(resource, member, version, encoding)
-                        .is_some()
-                })
+                members.all(|member| self.facts.find(resource, member, version, form).is_some())
             });
             if !is_sound {
                 self.give_up(id);
@@ -362,14 +350,14 @@ impl State {
             return;
         };
         let resource = GroupResource::of(&object.resource);
-        for encoding in [Encoding::Json, Encoding::Protobuf] {
+        for form in Form::ALL {
             let is_held = self.collections.of(&resource).any(|(_, collection)| {
                 collection.scope.resource == object.resource
-                    && collection.encoding == encoding
+                    && collection.form == form
                     && collection.may_hold(&id)
             });
             if !is_held {
-                self.forget(&resource, &id, &object.resource.version, encoding);
+                self.forget(&resource, &id, &object.resource.version, form);
             }
         }
     }
@@ -405,10 +393,10 @@ impl State {
         &mut self,
         caller: &ServiceAccount,
         scope: &Scope,
-        encoding: Encoding,
+        form: Form,
         from: u64,
     ) -> Result<(u64, u64), NotLearnt> {
-        let collection = self.collection(caller, scope, encoding, &PartialList::default())?;
+        let collection = self.collection(caller, scope, form, &PartialList::default())?;
         self.last_feed += 1;
         let feed = self.last_feed;
         if let Some(known) = self.collections.get_mut(collection) {
@@ -562,7 +550,7 @@ mod tests {
         for n in 0..OBJECTS {
             let fact = Fact {
                 version: "v1".into(),
-                encoding: Encoding::Json,
+                form: Form::JSON,
                 uid: "".into(),
                 resource_version: 1,
                 kind: "Pod".into(),
@@ -586,14 +574,14 @@ mod tests {
             resource_version: 10 + now,
             ..PartialList::default()
         };
-        state.commit_list(&caller, scope, Encoding::Json, list, now)
+        state.commit_list(&caller, scope, Form::JSON, list, now)
     }
 
     #[test]
     fn the_members_of_filtered_collections_are_bounded_and_the_small_ones_stay() {
         let mut state = state();
         let listed = |state: &State, selector: &str| {
-            let id = state.collections.id(&scope(selector), Encoding::Json);
+            let id = state.collections.id(&scope(selector), Form::JSON);
             id.is_some_and(|id| state.collections.get(id).is_some_and(|c| c.complete))
         };
         list(&mut state, &scope(""), OBJECTS, 0).expect("learnt");

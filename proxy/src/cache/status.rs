@@ -4,7 +4,6 @@ use std::sync::PoisonError;
 
 use super::Shared;
 use super::collection::Collection;
-use super::key::encoding_word;
 
 /// Whether what was learnt outlives the process, for `/status`.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -29,7 +28,7 @@ pub struct CollectionStatus {
     pub namespace: String,
     pub label_selector: String,
     pub field_selector: String,
-    pub encoding: String,
+    pub form: String,
     pub resource_version: u64,
     pub objects: usize,
     /// Seconds since the upstream last confirmed it.
@@ -76,7 +75,7 @@ fn collection_status(collection: &Collection, now: u64) -> CollectionStatus {
         namespace: scope.namespace.clone().unwrap_or_default(),
         label_selector: scope.label_selector.clone(),
         field_selector: scope.field_selector.clone(),
-        encoding: encoding_word(collection.encoding).to_owned(),
+        form: collection.form.word().to_owned(),
         resource_version: collection.resource_version,
         objects: collection.members().len(),
         age_seconds: now.saturating_sub(collection.confirmed),

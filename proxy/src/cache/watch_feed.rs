@@ -6,15 +6,15 @@ use std::time::SystemTime;
 use http::{HeaderMap, StatusCode, response};
 
 use super::collection::{Event, What};
+use super::form::Form;
 use super::grants::Granted;
-use super::key::{GroupResource, ObjectId, api_version, is_unfiltered};
-use super::learn::{bare_object, encoding, granted};
+use super::key::{GroupResource, ObjectId, is_unfiltered};
+use super::learn::{bare_object, form, granted};
 use super::pages::{MAX_LIST_OBJECTS, PartialList};
 use super::state::{Keeping, NotLearnt, Object, State};
 use super::wire::{EventType, WatchEvent};
 use super::{Shared, unix_seconds};
 use crate::identity::ServiceAccount;
-use crate::request_info::accept::Encoding;
 use crate::request_info::{RequestInfo, Scope, Verb};
 
 /// Learns from one watch stream.
@@ -22,7 +22,7 @@ pub struct WatchFeed {
     shared: Arc<Shared>,
     caller: ServiceAccount,
     scope: Box<Scope>,
-    encoding: Encoding,
+    form: Form,
     collection: u64,
     feed: u64,
     /// `None` once that is whole, when the stream began at an RV, or when it will not say that it is whole.
@@ -43,6 +43,7 @@ impl WatchFeed {
         shared: &Arc<Shared>,
         caller: &ServiceAccount,
         info: &RequestInfo,
+        request: &HeaderMap,
         response: &response::Parts,
         now: SystemTime,
     ) -> Option<Self> {
@@ -54,7 +55,8 @@ impl WatchFeed {
         };
         let mut state = shared.lock();
         state.grant(caller, Granted::Scope(scope.clone()), unix_seconds(now));
-        Self::attach(shared, &mut state, caller, scope, info, &response.headers)
+        let form = form(request, &response.headers)?;
+        Self::attach(shared, &mut state, caller, scope, form, info)
     }
 
     fn attach(
@@ -62,10 +64,9 @@ impl WatchFeed {
         state: &mut State,
         caller: &ServiceAccount,
         scope: Scope,
+        form: Form,
         info: &RequestInfo,
-        headers: &HeaderMap,
     ) -> Option<Self> {
-        let encoding = encoding(headers)?;
         if state.keeping(&GroupResource::of(&scope.resource)) == Keeping::Never {
             return None;
         }
@@ -82,7 +83,7 @@ impl WatchFeed {
             }
             Start::Now => (None, u64::MAX),
         };
-        let attached = state.attach(caller, &scope, encoding, from);
+        let attached = state.attach(caller, &scope, form, from);
         let (collection, feed) = attached
             .inspect_err(|reason| shared.not_learnt(*reason))
             .ok()?;
@@ -90,7 +91,7 @@ impl WatchFeed {
             shared: shared.clone(),
             caller: caller.clone(),
             scope: Box::new(scope),
-            encoding,
+            form,
             collection,
             feed,
             initial,
@@ -153,7 +154,7 @@ impl WatchFeed {
         if let Some(mut list) = ended.map(|initial| initial.list) {
             list.resource_version = resource_version;
             list.kind = state.facts.word(&event.meta.kind);
-            let learnt = state.commit_list(&self.caller, &self.scope, self.encoding, list, now);
+            let learnt = state.commit_list(&self.caller, &self.scope, self.form, list, now);
             if let Err(reason) = learnt {
                 self.shared.not_learnt(reason);
             }
@@ -181,10 +182,10 @@ impl WatchFeed {
             self.deleted(state, event, id, now);
             return Ok(());
         }
-        let (bytes, bare) = bare_object(self.encoding, &event.object)?;
+        let (bytes, bare) = bare_object(self.form, &event.object)?;
         let object = Object {
             id: &id,
-            encoding: self.encoding,
+            form: self.form,
             uid: &meta.uid,
             resource_version,
             kind: &meta.kind,
@@ -232,11 +233,10 @@ impl WatchFeed {
         }
     }
 
-    /// A Table, or metadata alone, says another version.
+    /// Something else than was asked for says another version or kind.
     fn check_kind(&self, event: &WatchEvent) -> Result<(), NotLearnt> {
-        match event.meta.api_version == api_version(&self.scope.resource)
-            && !event.meta.kind.is_empty()
-        {
+        let api_version = self.form.api_version(&self.scope.resource);
+        match event.meta.api_version == api_version && self.form.is_kind(&event.meta.kind) {
             true => Ok(()),
             false => Err(NotLearnt::OtherRepresentation),
         }

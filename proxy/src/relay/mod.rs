@@ -77,7 +77,7 @@ impl Relay {
         let feed = asked.known().and_then(|(account, info)| {
             serve
                 .cache
-                .watch_feed(account, info, &parts, SystemTime::now())
+                .watch_feed(account, info, &asked.headers, &parts, SystemTime::now())
         });
         let seen = resume_point(asked);
         let (relay, body) = Self::new(serve, asked.clone(), encoding, seen, None);

@@ -98,9 +98,13 @@ impl Relay {
                 let (parts, upstream) = response.into_parts();
                 self.asked.info = RequestInfo::parse(&self.asked.method, &uri).ok();
                 let feed = self.asked.known().and_then(|(account, info)| {
-                    self.serve
-                        .cache
-                        .watch_feed(account, info, &parts, SystemTime::now())
+                    self.serve.cache.watch_feed(
+                        account,
+                        info,
+                        &self.asked.headers,
+                        &parts,
+                        SystemTime::now(),
+                    )
                 });
                 Some(Next::Live(upstream, feed))
             }

@@ -409,9 +409,13 @@ async fn one_caller_cannot_keep_the_collections_of_others_from_being_learnt() {
     let watch = |n| {
         let uri = format!("/api/v1/namespaces/invented-{n}/pods?watch=1&resourceVersion=5");
         let response = ok(JSON);
-        bench
-            .cache
-            .watch_feed(&caller("x"), &info(&uri), &response, now())
+        bench.cache.watch_feed(
+            &caller("x"),
+            &info(&uri),
+            &headers(ACCEPT, JSON),
+            &response,
+            now(),
+        )
     };
     let feeds: Vec<_> = (0..2100).map(watch).collect();
     bench.learn("y", PODS, &pod_list(10, &[item("a", "p", 5)]));

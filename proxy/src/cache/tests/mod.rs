@@ -103,9 +103,13 @@ impl Bench {
     }
 
     fn watch(&self, who: &str, uri: &str) -> WatchFeed {
-        let feed = self
-            .cache
-            .watch_feed(&caller(who), &info(uri), &ok(JSON), now());
+        let feed = self.cache.watch_feed(
+            &caller(who),
+            &info(uri),
+            &headers(ACCEPT, JSON),
+            &ok(JSON),
+            now(),
+        );
         feed.expect("can be learnt from")
     }
 

@@ -42,7 +42,13 @@ const RECORDED: [Recorded; 2] = [
 fn stream(bench: &Bench, uri: &str, content_type: &str, encoding: Encoding, bytes: &'static [u8]) {
     let mut feed = bench
         .cache
-        .watch_feed(&caller("x"), &info(uri), &ok(content_type), now())
+        .watch_feed(
+            &caller("x"),
+            &info(uri),
+            &headers(ACCEPT, content_type),
+            &ok(content_type),
+            now(),
+        )
         .expect("can be learnt from");
     let mut splitter = WatchSplitter::new(encoding);
     splitter.feed(Bytes::from_static(bytes));

@@ -1,0 +1,92 @@
+//! What the bytes of a fact are: the same object is stored once per form that an answer showed it in.
+
+use super::key::api_version;
+use crate::request_info::GroupVersionResource;
+use crate::request_info::accept::{Encoding, Representation};
+
+/// The version of metadata alone and of a Table, whatever the resource.
+const META_V1: &str = "meta.k8s.io/v1";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Form {
+    /// The object itself.
+    Object(Encoding),
+    /// Its metadata alone: a `PartialObjectMetadata`.
+    Metadata(Encoding),
+    /// One row of a `Table`, in JSON.
+    Row,
+}
+
+impl Form {
+    pub(super) const JSON: Self = Self::Object(Encoding::Json);
+    pub(super) const PROTOBUF: Self = Self::Object(Encoding::Protobuf);
+    pub(super) const ALL: [Self; 5] = [
+        Self::JSON,
+        Self::PROTOBUF,
+        Self::Metadata(Encoding::Json),
+        Self::Metadata(Encoding::Protobuf),
+        Self::Row,
+    ];
+
+    /// `None`: nothing the cache keeps.
+    pub(super) fn of(representation: &Representation) -> Option<Self> {
+        match representation {
+            Representation::Plain(encoding) => Some(Self::Object(*encoding)),
+            Representation::PartialObjectMetadata(encoding) => Some(Self::Metadata(*encoding)),
+            Representation::Table => Some(Self::Row),
+            _ => None,
+        }
+    }
+
+    /// The `apiVersion` of what has this form.
+    pub(super) fn api_version(self, resource: &GroupVersionResource) -> String {
+        match self {
+            Self::Object(_) => api_version(resource),
+            Self::Metadata(_) | Self::Row => META_V1.to_owned(),
+        }
+    }
+
+    /// Whether `kind` may be what has this form.
+    pub(super) fn is_kind(self, kind: &str) -> bool {
+        match self {
+            Self::Object(_) => !kind.is_empty(),
+            Self::Metadata(_) => kind == "PartialObjectMetadata",
+            Self::Row => kind == "Table",
+        }
+    }
+
+    pub(super) fn encoding(self) -> Encoding {
+        match self {
+            Self::Object(encoding) | Self::Metadata(encoding) => encoding,
+            Self::Row => Encoding::Json,
+        }
+    }
+
+    /// In store keys and in the status.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Object(Encoding::Json) => "json",
+            Self::Object(Encoding::Protobuf) => "protobuf",
+            Self::Metadata(Encoding::Json) => "metadata-json",
+            Self::Metadata(Encoding::Protobuf) => "metadata-protobuf",
+            Self::Row => "row",
+        }
+    }
+
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|form| form.word() == word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_form_is_read_back_by_its_word() {
+        for form in Form::ALL {
+            assert_eq!(Form::parse(form.word()), Some(form));
+        }
+        assert_eq!(Form::parse("yaml"), None);
+    }
+}
