@@ -1,11 +1,12 @@
 //! Facts: objects as the upstream sent them, each stored once whoever asked. This is what is known of them; their bytes are in the store.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::form::Form;
 use super::key::{GroupResource, ObjectId};
+use super::traits::{Interner, Traits};
 
 /// Deletions remembered, so that an older answer still on its way cannot bring an object back: far more than die in the seconds an answer takes.
 const MAX_GONE: usize = 8192;
@@ -24,6 +25,7 @@ pub(super) struct Fact {
     pub(super) len: u32,
     /// Unix seconds.
     pub(super) learnt: u64,
+    pub(super) traits: Traits,
 }
 
 /// What became of a fact that was to be learnt.
@@ -41,8 +43,7 @@ pub(super) enum Upsert {
 pub(super) struct Facts {
     of: HashMap<GroupResource, BTreeMap<ObjectId, Vec<Fact>>>,
     gone: Gone,
-    /// Versions and kinds, each held once.
-    words: HashSet<Arc<str>>,
+    interner: Interner,
     count: usize,
     bytes: u64,
 }
@@ -58,12 +59,15 @@ impl Facts {
     }
 
     pub(super) fn word(&mut self, word: &str) -> Arc<str> {
-        if let Some(known) = self.words.get(word) {
-            return known.clone();
-        }
-        let word: Arc<str> = word.into();
-        self.words.insert(word.clone());
-        word
+        self.interner.word(word)
+    }
+
+    pub(super) fn traits<'t>(
+        &mut self,
+        labels: impl Iterator<Item = (&'t str, &'t str)>,
+        fields: impl Iterator<Item = (&'t str, &'t str)>,
+    ) -> Traits {
+        self.interner.traits(labels, fields)
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (&GroupResource, &ObjectId, &Fact)> {
@@ -286,6 +290,7 @@ mod tests {
             bare: true,
             len: 10,
             learnt: 0,
+            traits: Traits::default(),
         }
     }
 

@@ -290,6 +290,7 @@ impl List {
             resource_version: meta.resource_version,
             kind,
             bare,
+            labels: &meta.labels,
             bytes: &item.bytes,
         };
         state.learn_object(&self.scope.resource, &object, now)?;
@@ -373,6 +374,7 @@ fn learn_object(
         resource_version: meta.resource_version,
         kind: &meta.kind,
         bare,
+        labels: &meta.labels,
         bytes: &bytes,
     };
     shared

@@ -31,6 +31,7 @@ mod responses;
 mod state;
 mod status;
 mod store;
+mod traits;
 mod watch_feed;
 pub mod wire;
 mod writes;

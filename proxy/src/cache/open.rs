@@ -153,9 +153,16 @@ fn load_fact(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), RecordEr
         parse_fact_key(key).ok_or(RecordError::Malformed("fact"))?;
     let version = state.facts.word(version);
     let kind = state.facts.word(&record.kind);
-    let fact = persist::restore_fact(record, version, form, kind);
+    let traits = (state.facts).traits(texts(&record.labels), texts(&record.fields));
+    let fact = persist::restore_fact(record, version, form, kind, traits);
     state.facts.upsert(&resource, &id, fact);
     Ok(())
+}
+
+fn texts(pairs: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    pairs
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
 fn load_collection(

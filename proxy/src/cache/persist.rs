@@ -11,6 +11,7 @@ use super::record::{
     ScopeRecord,
 };
 use super::responses::{ResponseFact, ResponseKey};
+use super::traits::Traits;
 use crate::identity::ServiceAccount;
 use crate::request_info::{GroupVersionResource, ObjectKey, Scope};
 
@@ -22,6 +23,8 @@ pub(super) fn fact(fact: &Fact) -> FactRecord {
         bare: fact.bare,
         len: fact.len,
         learnt: fact.learnt,
+        labels: fact.traits.labels(),
+        fields: fact.traits.fields(),
     }
 }
 
@@ -30,6 +33,7 @@ pub(super) fn restore_fact(
     version: Arc<str>,
     form: Form,
     kind: Arc<str>,
+    traits: Traits,
 ) -> Fact {
     Fact {
         version,
@@ -40,6 +44,7 @@ pub(super) fn restore_fact(
         bare: record.bare,
         len: record.len,
         learnt: record.learnt,
+        traits,
     }
 }
 

@@ -26,6 +26,9 @@ pub(super) struct FactRecord {
     pub(super) len: u32,
     /// Unix seconds.
     pub(super) learnt: u64,
+    pub(super) labels: Vec<(String, String)>,
+    /// What a field selector may name.
+    pub(super) fields: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -14,6 +14,7 @@ use super::key::{GroupResource, ObjectId, fact_key, is_unfiltered, member_key, r
 use super::pages::{Pages, PartialList};
 use super::responses::{ResponseFact, ResponseKey, Responses};
 use super::store::{Store, Table};
+use super::traits::Traits;
 use super::writes::Writes;
 use super::{persist, record};
 use crate::config::Secrets;
@@ -66,6 +67,7 @@ pub(super) struct Object<'o> {
     pub(super) resource_version: u64,
     pub(super) kind: &'o str,
     pub(super) bare: bool,
+    pub(super) labels: &'o [(String, String)],
     pub(super) bytes: &'o Bytes,
 }
 
@@ -131,6 +133,7 @@ impl State {
             return Ok(judged);
         }
         let len = self.room_for(object.bytes.len(), keeping)?;
+        let traits = self.traits(object);
         let fact = Fact {
             version: self.facts.word(&resource.version),
             form: object.form,
@@ -140,6 +143,7 @@ impl State {
             bare: object.bare,
             len,
             learnt: now,
+            traits,
         };
         let key = fact_key(&of, &resource.version, object.form, object.id);
         let bytes = record::seal(&key, object.bytes);
@@ -150,6 +154,12 @@ impl State {
             self.writes.put(Table::Objects, key, Some(bytes));
         }
         Ok(self.facts.upsert(&of, object.id, fact))
+    }
+
+    fn traits(&mut self, object: &Object<'_>) -> Traits {
+        let labels = object.labels.iter();
+        let labels = labels.map(|(name, value)| (name.as_str(), value.as_str()));
+        self.facts.traits(labels, std::iter::empty())
     }
 
     fn room_for(&mut self, bytes: usize, keeping: Keeping) -> Result<u32, NotLearnt> {
@@ -557,6 +567,7 @@ mod tests {
                 bare: true,
                 len: 2,
                 learnt: 0,
+                traits: Traits::default(),
             };
             state.facts.upsert(&pods, &id(n), fact);
         }

@@ -190,6 +190,7 @@ impl WatchFeed {
             resource_version,
             kind: &meta.kind,
             bare,
+            labels: &meta.labels,
             bytes: &bytes,
         };
         state.learn_object(&self.scope.resource, &object, now)?;
