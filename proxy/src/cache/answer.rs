@@ -1,14 +1,12 @@
 //! Answers to GET and LIST, and with whole responses.
 
 use std::cmp::Reverse;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, ETAG, IF_NONE_MATCH};
+use http::header::{ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
 
 use super::collection::Collection;
 use super::facts::Fact;
@@ -17,14 +15,13 @@ use super::headers;
 use super::key::{GroupResource, ObjectId, parse_fact_key, response_key};
 use super::learn::granted;
 use super::object::Stored;
-use super::reading::{Cursor, Part, Pulled, Reading};
+use super::reading::Part;
 use super::record;
 use super::responses::kept_path;
 use super::state::State;
 use super::store::{Snapshot, StoreError, Table};
-use super::wire::{ListHead, list_body};
 use super::{Granted, Shared, unix_seconds};
-use crate::body::{self, Body, BoxError};
+use crate::body::{self, Body};
 use crate::identity::ServiceAccount;
 use crate::policy::Reason;
 use crate::request_info::accept::{self, Encoding, Representation};
@@ -75,41 +72,43 @@ impl<'a> Asked<'a> {
         self.now.saturating_sub(confirmed)
     }
 
-    /// The freshest complete collection that holds the scope and that this caller may read and can decode.
-    pub(super) fn collection<'s>(
+    /// The complete collections that hold the scope and that this caller may read and can decode; the freshest first.
+    pub(super) fn collections<'s>(
         &self,
         state: &'s State,
         scope: &'s Scope,
-    ) -> Result<(&'s Collection, Part), Reason> {
+    ) -> Result<Vec<(&'s Collection, Part)>, Reason> {
         if !state.grants.covers_scope(self.caller, scope) {
             return Err(no_grant(state, &GroupResource::of(&scope.resource)));
         }
         let mut is_known = false;
         let covering = state.collections.covering(scope);
-        covering
+        let mut found: Vec<_> = covering
             .inspect(|_| is_known = true)
             .filter_map(|(collection, narrowing)| {
                 let preference = self.preference(collection.form)?;
-                Some((collection, narrowing, preference))
-            })
-            .max_by_key(|(collection, _, preference)| {
-                (collection.resource_version, Reverse(*preference))
-            })
-            .and_then(|(collection, narrowing, _)| {
-                let id = state.collections.id(&collection.scope, collection.form)?;
                 let part = Part {
-                    collection: id,
+                    collection: state.collections.id(&collection.scope, collection.form)?,
                     narrowing,
                     resource_version: collection.resource_version,
                     resource: collection.scope.resource.clone(),
                 };
-                Some((collection, part))
+                Some((preference, collection, part))
             })
-            .ok_or(if is_known {
-                Reason::NotAcceptable
-            } else {
-                Reason::Incomplete
-            })
+            .collect();
+        if found.is_empty() {
+            return Err(match is_known {
+                true => Reason::NotAcceptable,
+                false => Reason::Incomplete,
+            });
+        }
+        found.sort_by_key(|(preference, collection, _)| {
+            (Reverse(collection.resource_version), *preference)
+        });
+        let found = found.into_iter();
+        Ok(found
+            .map(|(_, collection, part)| (collection, part))
+            .collect())
     }
 }
 
@@ -223,128 +222,6 @@ fn find<'s>(
     Ok((fact, confirmed))
 }
 
-// --- LIST ---
-
-pub(super) fn list(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
-    let Some(Granted::Scope(scope)) = granted(asked.info) else {
-        return Err(Reason::NotCacheable);
-    };
-    let state = asked.shared.lock();
-    let (collection, part) = asked.collection(&state, &scope)?;
-    check_version(asked.info, collection.resource_version)?;
-    let sizes = part
-        .after(&state, collection, None)
-        .map(|member| Ok(member?.1.len as usize))
-        .collect::<Result<Vec<usize>, Reason>>()?;
-    let head = ListHead {
-        api_version: collection.form.api_version(&scope.resource),
-        kind: list_kind(collection),
-        resource_version: collection.resource_version,
-        ..ListHead::default()
-    };
-    let (encoding, confirmed) = (collection.form.encoding(), collection.confirmed);
-    drop(state);
-    let content_type = headers::content_type(encoding);
-    let mut headers = headers::cached(content_type, asked.age(confirmed), asked.request);
-    let (body, len) = streamed(asked.shared, encoding, &head, &sizes, part);
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
-    Ok(with_headers(body, headers))
-}
-
-/// A collection that was only ever watched has not said what its list is called; but for some custom resources it is this.
-fn list_kind(collection: &Collection) -> String {
-    match &*collection.list_kind {
-        "" => format!("{}List", collection.kind),
-        known => known.to_owned(),
-    }
-}
-
-/// Whether the one RV there is will do.
-fn check_version(info: &RequestInfo, known: u64) -> Result<(), Reason> {
-    let options = &info.options;
-    if !options.continue_token.is_empty() {
-        return Err(Reason::Expired);
-    }
-    let asked: u64 = match options.resource_version.as_str() {
-        "" | "0" => return Ok(()),
-        number => number.parse().map_err(|_| Reason::BadRequest)?,
-    };
-    if asked > known {
-        Err(Reason::ResourceVersionTooLarge)
-    } else if options.resource_version_match == "Exact" && asked != known {
-        Err(Reason::Expired)
-    } else {
-        Ok(())
-    }
-}
-
-/// A list that is read from the store while it is sent. What cannot be read breaks the body off: a list with a hole is not a list.
-fn streamed(
-    shared: &Arc<Shared>,
-    encoding: Encoding,
-    head: &ListHead,
-    sizes: &[usize],
-    part: Part,
-) -> (Body, u64) {
-    let reading = Reading::new(shared.clone(), part, Cursor::Members(None), false);
-    let failed = Arc::new(Mutex::new(None));
-    let items = Items {
-        reading,
-        count: sizes.len(),
-        bytes: sizes.iter().sum(),
-        failed: failed.clone(),
-    };
-    let chunks = list_body(encoding, head, sizes.iter().copied(), items);
-    let len = chunks.content_length();
-    let chunks = chunks.map(move |chunk| {
-        let failed = *failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.map_or(Ok(chunk), Err)
-    });
-    let frames = futures_util::stream::unfold(
-        Pulled::new(shared.clone(), chunks),
-        |mut chunks| async move {
-            let chunk = chunks.next().await?;
-            let broken_off = |reason| BoxError::from(format!("a list broke off: {reason:?}"));
-            Some((chunk.map(Frame::data).map_err(broken_off), chunks))
-        },
-    );
-    (BodyExt::boxed_unsync(StreamBody::new(frames)), len)
-}
-
-/// The objects of a list: as many, and as many bytes of them, as were there when its length was told.
-struct Items {
-    reading: Reading,
-    count: usize,
-    bytes: usize,
-    failed: Arc<Mutex<Option<Reason>>>,
-}
-
-impl Items {
-    fn read(&mut self) -> Result<Option<Bytes>, Reason> {
-        let Some(item) = self.reading.next().transpose()? else {
-            return (self.count == 0 && self.bytes == 0)
-                .then_some(None)
-                .ok_or(Reason::Expired);
-        };
-        let left = self.bytes.checked_sub(item.object.len());
-        let left = left.zip(self.count.checked_sub(1));
-        (self.bytes, self.count) = left.ok_or(Reason::Expired)?;
-        Ok(Some(item.object))
-    }
-}
-
-impl Iterator for Items {
-    type Item = Bytes;
-
-    /// Ends where it fails; what follows is never sent.
-    fn next(&mut self) -> Option<Bytes> {
-        self.read().unwrap_or_else(|reason| {
-            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
-            None
-        })
-    }
-}
-
 // --- whole responses ---
 
 fn response(asked: &Asked<'_>, path: &str) -> Result<Response<Body>, Reason> {
@@ -391,7 +268,7 @@ fn response(asked: &Asked<'_>, path: &str) -> Result<Response<Body>, Reason> {
     ))
 }
 
-fn with_headers(body: Body, headers: HeaderMap) -> Response<Body> {
+pub(super) fn with_headers(body: Body, headers: HeaderMap) -> Response<Body> {
     let mut response = Response::new(body);
     *response.headers_mut() = headers;
     response

@@ -32,7 +32,8 @@ pub(super) fn watch(asked: &Asked<'_>) -> Result<WatchAnswer, Reason> {
     };
     let start = start(asked.info).ok_or(Reason::BadRequest)?;
     let state = asked.shared.lock();
-    let (collection, part) = asked.collection(&state, &scope)?;
+    let candidates = asked.collections(&state, &scope)?;
+    let (collection, part) = candidates.into_iter().next().ok_or(Reason::Incomplete)?;
     let format = WatchFormat {
         encoding: collection.form.encoding(),
         api_version: collection.form.api_version(&scope.resource),

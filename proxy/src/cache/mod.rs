@@ -7,6 +7,7 @@
 //! What is known of things is in memory, their bytes are in the store. One lock guards what is known; it is never held across I/O or an await.
 
 mod answer;
+mod answer_list;
 mod answer_watch;
 mod aside;
 mod collection;
@@ -23,6 +24,7 @@ mod memory;
 mod object;
 mod open;
 mod pages;
+mod paging;
 mod persist;
 mod reading;
 mod record;
@@ -199,7 +201,7 @@ impl Cache {
         let asked = answer::Asked::new(&self.shared, caller, info, request, now)?;
         match info.verb {
             Verb::Watch => answer_watch::watch(&asked).map(Answer::Watch),
-            Verb::List => answer::list(&asked).map(Answer::Response),
+            Verb::List => answer_list::list(&asked).map(Answer::Response),
             _ => answer::get(&asked).map(Answer::Response),
         }
     }

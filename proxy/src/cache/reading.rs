@@ -129,7 +129,7 @@ enum Object {
 
 impl Part {
     /// The collection, if what is asked for of it is what it was.
-    fn find<'s>(&self, state: &'s State) -> Result<&'s Collection, Reason> {
+    pub(super) fn find<'s>(&self, state: &'s State) -> Result<&'s Collection, Reason> {
         let collection = state.collections.get(self.collection);
         let collection = collection
             .filter(|collection| collection.complete)

@@ -229,7 +229,7 @@ async fn an_rv_is_answered_as_far_as_it_is_known() {
             "resourceVersion=9&resourceVersionMatch=Exact",
             Some(Reason::Expired),
         ),
-        ("continue=abc", Some(Reason::Expired)),
+        ("continue=abc", Some(Reason::BadRequest)),
         ("resourceVersion=x", Some(Reason::BadRequest)),
     ] {
         assert_eq!(
@@ -238,6 +238,74 @@ async fn an_rv_is_answered_as_far_as_it_is_known() {
             "{query}"
         );
     }
+}
+
+fn page_of(body: &str) -> (Vec<String>, String, Option<u64>) {
+    let list: serde_json::Value = serde_json::from_str(body).expect("a list");
+    let items = list["items"].as_array().expect("items").iter();
+    let names = items
+        .map(|item| {
+            item["metadata"]["name"]
+                .as_str()
+                .expect("a name")
+                .to_owned()
+        })
+        .collect();
+    let metadata = &list["metadata"];
+    let token = metadata["continue"].as_str().unwrap_or_default().to_owned();
+    (names, token, metadata["remainingItemCount"].as_u64())
+}
+
+#[tokio::test]
+async fn a_list_is_told_in_pages_to_those_who_ask_for_them() {
+    let bench = Bench::new();
+    let items: Vec<String> = ["p", "q", "r", "s", "t"]
+        .map(|name| item("a", name, 5))
+        .to_vec();
+    bench.learn("x", PODS, &pod_list(10, &items));
+    let mut uri = format!("{PODS}?limit=2");
+    let mut pages = Vec::new();
+    loop {
+        let body = bench.get("x", &uri).await.expect("a page");
+        let (names, token, remaining) = page_of(&body);
+        pages.push((names.join(""), remaining));
+        if token.is_empty() {
+            break;
+        }
+        uri = format!("{PODS}?limit=2&continue={token}");
+    }
+    assert_eq!(
+        pages,
+        [
+            ("pq".to_owned(), Some(3)),
+            ("rs".to_owned(), Some(1)),
+            ("t".to_owned(), None)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_page_that_would_not_follow_the_one_before_is_expired() {
+    let bench = Bench::new();
+    let items = ["p", "q", "r"].map(|name| item("a", name, 5));
+    bench.learn("x", PODS, &pod_list(10, &items));
+    let first = bench.get("x", &format!("{PODS}?limit=1")).await;
+    let (_, token, _) = page_of(&first.expect("a page"));
+    let next = format!("{PODS}?limit=1&continue={token}");
+    // What is new since does not matter: it is not in the list that was begun.
+    let grown = [
+        item("a", "p", 5),
+        item("a", "q", 5),
+        item("a", "qq", 11),
+        item("a", "r", 5),
+    ];
+    bench.learn("x", PODS, &pod_list(11, &grown));
+    let body = bench.get("x", &next).await.expect("the page of then");
+    assert_eq!(page_of(&body).0, ["q"]);
+    assert!(body.contains(r#""resourceVersion":"10""#), "{body}");
+    let changed = [item("a", "p", 5), item("a", "q", 12), item("a", "r", 5)];
+    bench.learn("x", PODS, &pod_list(12, &changed));
+    assert_eq!(reason(bench.get("x", &next).await), Some(Reason::Expired));
 }
 
 #[tokio::test]
