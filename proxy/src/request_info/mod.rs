@@ -5,6 +5,7 @@
 pub mod accept;
 mod parse;
 mod query;
+pub mod selector;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

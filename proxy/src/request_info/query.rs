@@ -1,11 +1,12 @@
 //! The query of a read, decoded as the API server decodes it.
 //!
 //! Sources of the rules: `apimachinery:pkg/apis/meta/v1/zz_generated.conversion.go`, `apimachinery:pkg/runtime/conversion.go`,
-//! `apimachinery:pkg/fields/selector.go`, `apiserver:pkg/endpoints/handlers/negotiation/negotiate.go`, Go's `net/url`.
+//! `apiserver:pkg/endpoints/handlers/negotiation/negotiate.go`, Go's `net/url`.
 
 use percent_encoding::percent_decode_str;
 
 use super::ListOptions;
+use super::selector::FieldSelector;
 
 /// What [`Query::list_options`] reads.
 const LIST_OPTIONS: [&str; 10] = [
@@ -92,9 +93,7 @@ impl Query {
     }
 
     fn decode_rest(&self, selectors: &ListOptions) -> Result<ListOptions, &'static str> {
-        if parse_field_selector(&selectors.field_selector).is_none() {
-            return Err("fieldSelector");
-        }
+        FieldSelector::parse(&selectors.field_selector).map_err(|_| "fieldSelector")?;
         let timeout_seconds = self.integer("timeoutSeconds")?;
         let limit = self.integer("limit")?;
         let negative = [("timeoutSeconds", timeout_seconds), ("limit", limit)]
@@ -144,15 +143,10 @@ impl Query {
 
 /// The name that a field selector requires of an object, when it can be one.
 pub(super) fn selected_name(field_selector: &str) -> Option<String> {
-    let mut terms = parse_field_selector(field_selector)?;
-    // The API server sorts the terms, so of several names the smallest counts.
-    terms.sort_unstable();
-    let (_, name) = terms
-        .into_iter()
-        .filter_map(|term| term.equals)
-        .find(|(field, _)| *field == "metadata.name")?;
+    let selector = FieldSelector::parse(field_selector).ok()?;
+    let name = selector.required("metadata.name")?;
     let legal = name != "." && name != ".." && !name.contains(['/', '%']);
-    legal.then_some(name)
+    legal.then(|| name.to_owned())
 }
 
 /// Every `%` is followed by two hexadecimal digits.
@@ -183,73 +177,4 @@ fn decode_component(text: &str) -> Option<String> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
     Some(decoded.into_owned())
-}
-
-/// One term of a field selector. Ordered by its text, as the API server sorts them.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Term<'s> {
-    text: &'s str,
-    /// field and value of `=` and `==`; `None` for `!=`.
-    equals: Option<(&'s str, String)>,
-}
-
-/// `None` when the API server would not parse it.
-fn parse_field_selector(selector: &str) -> Option<Vec<Term<'_>>> {
-    let terms = split_terms(selector);
-    let terms = terms.into_iter().filter(|term| !term.is_empty());
-    terms.map(parse_term).collect()
-}
-
-/// At the commas that no backslash escapes.
-fn split_terms(selector: &str) -> Vec<&str> {
-    let mut terms = Vec::new();
-    let mut start = 0;
-    let mut escaped = false;
-    for (index, character) in selector.char_indices() {
-        match character {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            ',' => {
-                terms.push(&selector[start..index]);
-                start = index + 1;
-            }
-            _ => {}
-        }
-    }
-    terms.push(&selector[start..]);
-    terms
-}
-
-fn parse_term(text: &str) -> Option<Term<'_>> {
-    let operator = text
-        .char_indices()
-        .map(|(index, _)| index)
-        .find(|index| text[*index..].starts_with('=') || text[*index..].starts_with("!="))?;
-    let (field, rest) = text.split_at(operator);
-    let equals = if let Some(value) = rest.strip_prefix("!=") {
-        unescape(value)?;
-        None
-    } else {
-        let value = rest.strip_prefix("==").or(rest.strip_prefix('='))?;
-        Some((field, unescape(value)?))
-    };
-    Some(Term { text, equals })
-}
-
-/// `\\`, `\,` and `\=`; any other escape, and a bare `,` or `=`, is an error.
-fn unescape(value: &str) -> Option<String> {
-    let mut unescaped = String::with_capacity(value.len());
-    let mut characters = value.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' => unescaped.push(
-                characters
-                    .next()
-                    .filter(|c| matches!(c, '\\' | ',' | '='))?,
-            ),
-            ',' | '=' => return None,
-            plain => unescaped.push(plain),
-        }
-    }
-    Some(unescaped)
 }
