@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::collection::Collection;
 use super::form::Form;
-use super::key::{GroupResource, ObjectId, is_unfiltered};
+use super::key::{GroupResource, is_unfiltered};
+use super::narrowing::Narrowing;
 use crate::identity::ServiceAccount;
 use crate::request_info::{ObjectKey, Scope};
 
@@ -31,20 +32,6 @@ pub(super) struct Collections {
 pub(super) enum Crowded<'c> {
     By(&'c ServiceAccount),
     ByAll,
-}
-
-/// The part of a collection that a narrower scope covers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Narrowing {
-    namespace: Option<String>,
-    name: Option<String>,
-}
-
-impl Narrowing {
-    pub(super) fn holds(&self, id: &ObjectId) -> bool {
-        id.is_in(self.namespace.as_deref())
-            && self.name.as_deref().is_none_or(|name| id.name() == name)
-    }
 }
 
 impl Collections {
@@ -149,7 +136,7 @@ impl Collections {
     ) -> impl Iterator<Item = (&'c Collection, Narrowing)> {
         self.of(&GroupResource::of(&scope.resource))
             .filter(|(_, collection)| collection.complete)
-            .filter_map(|(_, collection)| Some((collection, narrowing(&collection.scope, scope)?)))
+            .filter_map(|(_, collection)| Some((collection, Narrowing::of(collection, scope)?)))
     }
 
     /// A complete collection that would hold this object if it existed.
@@ -167,130 +154,5 @@ impl Collections {
     /// Something of this scope was seen, if not whole.
     pub(super) fn knows(&self, resource: &GroupResource) -> bool {
         self.of.get(resource).is_some_and(|ids| !ids.is_empty())
-    }
-}
-
-/// What of `wide` is in `scope`; `None` unless all of `scope` is in `wide` and told without looking into objects.
-fn narrowing(wide: &Scope, scope: &Scope) -> Option<Narrowing> {
-    if wide.resource != scope.resource {
-        return None;
-    }
-    if wide.namespace.is_some() && wide.namespace != scope.namespace {
-        return None;
-    }
-    let mut narrowing = Narrowing {
-        namespace: scope.namespace.clone(),
-        name: None,
-    };
-    if wide.label_selector == scope.label_selector && wide.field_selector == scope.field_selector {
-        return Some(narrowing);
-    }
-    if !is_unfiltered(wide) || !scope.label_selector.is_empty() {
-        return None;
-    }
-    for (field, value) in local_fields(&scope.field_selector)? {
-        let slot = match field {
-            "metadata.name" => &mut narrowing.name,
-            "metadata.namespace" => &mut narrowing.namespace,
-            _ => return None,
-        };
-        if slot.as_deref().is_some_and(|known| known != value) {
-            return None;
-        }
-        *slot = Some(value.to_owned());
-    }
-    Some(narrowing)
-}
-
-/// The terms of a field selector that only asks for equality. Escapes are left to the upstream: no name holds what needs them.
-fn local_fields(selector: &str) -> Option<Vec<(&str, &str)>> {
-    if selector.contains(['\\', '!']) {
-        return None;
-    }
-    selector
-        .split(',')
-        .map(|term| {
-            let (field, value) = term.split_once('=')?;
-            let value = value.strip_prefix('=').unwrap_or(value);
-            (!value.is_empty() && !value.contains('=')).then_some((field, value))
-        })
-        .collect()
-}
-
-/// The name that a scope's selectors ask for, when they ask for nothing else.
-pub(super) fn only_name(scope: &Scope) -> Option<&str> {
-    if !scope.label_selector.is_empty() {
-        return None;
-    }
-    match local_fields(&scope.field_selector)?.as_slice() {
-        [("metadata.name", name)] => Some(name),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::request_info::GroupVersionResource;
-
-    fn scope(namespace: Option<&str>, label: &str, field: &str) -> Scope {
-        Scope {
-            resource: GroupVersionResource {
-                group: String::new(),
-                version: "v1".to_owned(),
-                resource: "pods".to_owned(),
-            },
-            namespace: namespace.map(str::to_owned),
-            label_selector: label.to_owned(),
-            field_selector: field.to_owned(),
-        }
-    }
-
-    #[test]
-    fn a_wider_collection_is_narrowed_only_by_what_needs_no_look_into_objects() {
-        let all = scope(None, "", "");
-        let in_a = scope(Some("a"), "", "");
-        let labelled = scope(None, "app=x", "");
-        let table = [
-            (&all, scope(Some("a"), "", ""), true),
-            (&all, scope(None, "", "metadata.name=x"), true),
-            (
-                &all,
-                scope(None, "", "metadata.namespace==a,metadata.name=x"),
-                true,
-            ),
-            (&all, scope(Some("a"), "", "metadata.namespace=b"), false),
-            (&all, scope(None, "", "metadata.name!=x"), false),
-            (&all, scope(None, "", "spec.nodeName=n"), false),
-            (&all, scope(None, "app=x", ""), false),
-            (&in_a, scope(None, "", ""), false),
-            (&in_a, scope(Some("b"), "", ""), false),
-            (&in_a, scope(Some("a"), "", "metadata.name=x"), true),
-            (&labelled, scope(Some("a"), "app=x", ""), true),
-            (
-                &labelled,
-                scope(Some("a"), "app=x", "metadata.name=y"),
-                false,
-            ),
-            (&labelled, scope(None, "", ""), false),
-        ];
-        for (wide, scope, expected) in table {
-            assert_eq!(
-                narrowing(wide, &scope).is_some(),
-                expected,
-                "{wide:?} {scope:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_selector_that_asks_for_one_name_is_told() {
-        assert_eq!(only_name(&scope(None, "", "metadata.name=x")), Some("x"));
-        assert_eq!(only_name(&scope(None, "a=b", "metadata.name=x")), None);
-        assert_eq!(
-            only_name(&scope(None, "", "metadata.name=x,status.phase=y")),
-            None
-        );
-        assert_eq!(only_name(&scope(None, "", "")), None);
     }
 }

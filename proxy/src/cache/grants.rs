@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::collections::only_name;
 use super::key::is_unfiltered;
+use super::narrowing::only_name;
 use crate::identity::ServiceAccount;
 use crate::request_info::{ObjectKey, Scope};
 
@@ -221,7 +221,9 @@ impl Grants {
                     .is_none_or(|namespace| namespace == object.namespace)
             })
             .any(|scope| {
-                is_unfiltered(scope) || only_name(scope) == Some(&object.name) || is_member(scope)
+                is_unfiltered(scope)
+                    || only_name(scope).is_some_and(|name| name == object.name)
+                    || is_member(scope)
             })
     }
 

@@ -21,6 +21,7 @@ mod inflate;
 mod key;
 mod learn;
 mod memory;
+mod narrowing;
 mod object;
 mod open;
 mod pages;

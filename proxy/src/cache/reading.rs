@@ -4,7 +4,7 @@
 //! client that opens many streams and reads none costs a cursor each. So each batch makes sure that the collection is as
 //! it was when the answer began; if it is not, the answer breaks off, and is not taken for whole.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use bytes::Bytes;
 use super::Shared;
 use super::answer::{read_failed, snapshot};
 use super::collection::{Collection, Deletion, Member};
-use super::collections::Narrowing;
 use super::key::{GroupResource, ObjectId};
+use super::narrowing::Narrowing;
 use super::object::Stored;
 use super::state::State;
 use super::store::Snapshot;
@@ -135,11 +135,11 @@ impl Part {
             .filter(|collection| collection.complete)
             .ok_or(Reason::Incomplete)?;
         // An object that is new since then is left out. One that changed since is not what it was, and one that is gone is missed.
-        let is_gone = |deletion: &Deletion| self.narrowing.holds(&deletion.id);
+        let is_gone = |deletion: &Deletion| self.narrowing.may_hold(&deletion.id);
         let has_changed = |(id, member): (&ObjectId, &Member)| {
             member.resource_version > self.resource_version
                 && member.added <= self.resource_version
-                && self.narrowing.holds(id)
+                && self.narrowing.may_hold(id)
         };
         let as_it_was = collection.resource_version == self.resource_version
             || (collection.resource_version > self.resource_version
@@ -165,12 +165,15 @@ impl Part {
         let is_new = collection.resource_version > self.resource_version;
         members
             .filter(move |(id, member)| {
-                self.narrowing.holds(id) && !(is_new && member.added > self.resource_version)
+                self.narrowing.may_hold(id) && !(is_new && member.added > self.resource_version)
             })
-            .map(move |(id, _)| {
+            .filter_map(move |(id, _)| {
                 let facts = &state.facts;
                 let fact = facts.find(&of, id, &self.resource.version, collection.form);
-                Ok((id, fact.ok_or(Reason::Incomplete)?))
+                let Some(fact) = fact else {
+                    return Some(Err(Reason::Incomplete));
+                };
+                (self.narrowing.holds(id, &fact.traits)).then_some(Ok((id, fact)))
             })
     }
 
@@ -208,26 +211,42 @@ impl Part {
     ) -> Result<Vec<Changed<'s>>, Reason> {
         let deletions = collection.deletions_since(after).ok_or(Reason::Expired)?;
         let deletions = deletions
-            .filter(|deletion| self.narrowing.holds(&deletion.id))
+            .filter(|deletion| self.narrowing.may_hold(&deletion.id))
             .map(Changed::Deleted);
         let members = collection.members().iter();
         let members = members
-            .filter(|(id, member)| member.resource_version > after && self.narrowing.holds(id))
+            .filter(|(id, member)| member.resource_version > after && self.narrowing.may_hold(id))
             .map(|(id, member)| Changed::Put(id, *member));
         let mut changes: Vec<Changed<'s>> = deletions
             .chain(members)
             .filter(|change| change.resource_version() <= self.resource_version)
             .collect();
         let of = GroupResource::of(&self.resource);
+        let mut left_out = HashSet::new();
         for change in &changes {
             if let Changed::Put(id, member) = change {
                 let facts = &state.facts;
                 let fact = facts.find(&of, id, &self.resource.version, collection.form);
                 // Another stream is ahead of this collection: sent now, the object's RV would make the client skip what is between.
-                fact.filter(|fact| fact.resource_version == member.resource_version)
+                let fact = fact
+                    .filter(|fact| fact.resource_version == member.resource_version)
                     .ok_or(Reason::Expired)?;
+                let is_new = member.added > after;
+                if self.narrowing.is_evaluated() && !is_new {
+                    // Whether it was in the selection before is not known.
+                    return Err(Reason::Expired);
+                }
+                if !self.narrowing.holds(id, &fact.traits) {
+                    left_out.insert((*id).clone());
+                }
+            } else if self.narrowing.is_evaluated() {
+                return Err(Reason::Expired);
             }
         }
+        changes.retain(|change| match change {
+            Changed::Put(id, _) => !left_out.contains(*id),
+            Changed::Deleted(_) => true,
+        });
         changes.sort_by_key(Changed::resource_version);
         Ok(changes)
     }

@@ -240,6 +240,52 @@ async fn an_rv_is_answered_as_far_as_it_is_known() {
     }
 }
 
+/// A pod with labels, as a list shows it.
+fn labelled(name: &str, resource_version: u64, labels: &str) -> String {
+    let item = item("a", name, resource_version);
+    item.replacen(r#""uid""#, &format!(r#""labels":{{{labels}}},"uid""#), 1)
+}
+
+#[tokio::test]
+async fn a_label_selector_is_told_from_a_wider_list() {
+    let bench = Bench::new();
+    let items = [
+        labelled("p", 5, r#""app":"web","tier":"front""#),
+        labelled("q", 6, r#""app":"db""#),
+        labelled("r", 7, r#""tier":"back""#),
+    ];
+    bench.learn("x", PODS, &pod_list(10, &items));
+    for (selector, expected) in [
+        ("app%3Dweb", "p"),
+        ("app", "pq"),
+        ("!app", "r"),
+        ("app!%3Dweb", "qr"),
+        ("app%20notin%20(web,db)", "r"),
+        ("app%20in%20(web,db),tier", "p"),
+        ("app%3Dnone", ""),
+    ] {
+        let uri = format!("{PODS_IN_A}?labelSelector={selector}");
+        let (version, names) = bench.list("x", &uri).await.expect(selector);
+        let names: String = names.iter().map(|name| &name[..1]).collect();
+        assert_eq!(
+            (version.as_str(), names.as_str()),
+            ("10", expected),
+            "{selector}"
+        );
+    }
+    let refused = format!("{PODS}?labelSelector=app%20in%20x");
+    assert_eq!(
+        reason(bench.list("x", &refused).await),
+        Some(Reason::Incomplete)
+    );
+    // What it was granted for a selection says nothing of the rest.
+    let selected = format!("{PODS_IN_A}?labelSelector=app");
+    bench.learn("y", &selected, &pod_list(10, &items[..2]));
+    assert!(bench.list("y", &selected).await.is_ok());
+    let other = format!("{PODS_IN_A}?labelSelector=tier");
+    assert_eq!(reason(bench.list("y", &other).await), Some(Reason::NoGrant));
+}
+
 fn page_of(body: &str) -> (Vec<String>, String, Option<u64>) {
     let list: serde_json::Value = serde_json::from_str(body).expect("a list");
     let items = list["items"].as_array().expect("items").iter();
