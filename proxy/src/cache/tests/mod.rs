@@ -6,6 +6,7 @@ mod learning;
 mod reading;
 mod recorded;
 mod restart;
+mod traps;
 mod watches;
 
 use std::path::PathBuf;
