@@ -1,5 +1,6 @@
 //! The bytes of lists, watch streams and objects, JSON and protobuf: split, read the metadata, write. Pure, no I/O; bytes in, value or "incomplete" out.
 
+mod fields;
 mod json;
 mod list;
 mod list_json;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 
 use crate::request_info::accept::Encoding;
 
+pub use fields::read_fields;
 pub use json::{with_type_meta, without_type_meta};
 pub use list::{ListHead, ListItem, ListSplitter};
 pub use protobuf::{Envelope, envelope, open_envelope, read_raw_meta};
