@@ -68,6 +68,16 @@ impl Asked {
             _ => None,
         }
     }
+
+    /// The verified caller of a write.
+    pub(crate) fn writer(&self) -> Option<(&ServiceAccount, &RequestInfo)> {
+        match (&self.caller, &self.info) {
+            (Caller::ServiceAccount(account), Some(info)) if !info.is_read() && !self.upgrade => {
+                Some((account, info))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// `Connection: upgrade` with an `Upgrade` header: HTTP/1.1 only.

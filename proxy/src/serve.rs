@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::asked::Asked;
 use crate::body::Body;
-use crate::cache::{Answer, Cache};
+use crate::cache::{Answer, Before, Cache};
 use crate::identity::{Caller, Client, ConnectionId, Identity, Place, PodUid};
 use crate::policy::{self, Decision, Failure, Reason};
 use crate::relay::{CatchUp, Relay};
@@ -180,10 +180,16 @@ async fn answer(
         None => Decision::Upstream,
     };
     match decision {
-        Decision::Upstream => match send(serve, asked, request).await {
-            Ok(response) => (learn(serve, asked, response), Origin::Upstream),
-            Err(failure) => fall_back(serve, asked, failure),
-        },
+        Decision::Upstream => {
+            let before = asked.info.as_ref().map(|info| serve.cache.before(info));
+            match send(serve, asked, request).await {
+                Ok(response) => {
+                    let before = before.unwrap_or_default();
+                    (learn(serve, asked, before, response), Origin::Upstream)
+                }
+                Err(failure) => fall_back(serve, asked, failure),
+            }
+        }
         Decision::Cache => from_cache(serve, asked),
         Decision::Refuse(reason) => refuse(serve, asked, reason),
     }
@@ -204,7 +210,12 @@ async fn send(
 }
 
 /// The upstream answered: its bytes go to the caller as they come, and the cache looks on.
-fn learn(serve: &Arc<Serve>, asked: &Asked, response: Response<Body>) -> Response<Body> {
+fn learn(
+    serve: &Arc<Serve>,
+    asked: &Asked,
+    before: Before,
+    response: Response<Body>,
+) -> Response<Body> {
     let status = response.status();
     let watch = asked
         .info
@@ -215,7 +226,7 @@ fn learn(serve: &Arc<Serve>, asked: &Asked, response: Response<Body>) -> Respons
         return Relay::live(serve, asked, response);
     }
     let Some((account, info)) = asked.known() else {
-        return response;
+        return learn_write(serve, asked, before, response);
     };
     if status.is_client_error() {
         serve.cache.refused(account, info, status);
@@ -225,6 +236,29 @@ fn learn(serve: &Arc<Serve>, asked: &Asked, response: Response<Body>) -> Respons
     let learner = serve
         .cache
         .learner(account, info, &asked.headers, &parts, SystemTime::now());
+    let body = match learner {
+        Some(learner) => tee::tee(body, learner, &serve.tasks, &serve.metrics),
+        None => body,
+    };
+    Response::from_parts(parts, body)
+}
+
+/// As [`learn`], of a write.
+fn learn_write(
+    serve: &Serve,
+    asked: &Asked,
+    before: Before,
+    response: Response<Body>,
+) -> Response<Body> {
+    let Some((account, info)) = asked.writer() else {
+        return response;
+    };
+    let (parts, body) = response.into_parts();
+    let exchange = (&asked.headers, &parts);
+    let now = SystemTime::now();
+    let learner = serve
+        .cache
+        .write_learner(account, info, before, exchange, now);
     let body = match learner {
         Some(learner) => tee::tee(body, learner, &serve.tasks, &serve.metrics),
         None => body,

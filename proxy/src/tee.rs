@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::body::{Body, BoxError};
-use crate::cache::Learner;
+use crate::cache::{Learner, WriteLearner};
 use crate::runtime::metrics::Metrics;
 
 /// How far the second reader may lag: a list of many megabytes arrives faster than a small node parses it, and several may at once.
@@ -38,6 +38,16 @@ impl Reader for Learner {
 
     fn finish(self) {
         Learner::finish(self);
+    }
+}
+
+impl Reader for WriteLearner {
+    fn feed(&mut self, chunk: &[u8]) {
+        WriteLearner::feed(self, chunk);
+    }
+
+    fn finish(self) {
+        WriteLearner::finish(self);
     }
 }
 

@@ -196,13 +196,27 @@ fn find<'s>(
     if !state.grants.covers_object(asked.caller, key, is_member) {
         return Err(no_grant(state, &resource));
     }
+    let vouching = |fact: &Fact| {
+        let form = fact.form;
+        let seen = (id.clone(), fact.resource_version);
+        of_version().filter(move |c| c.form == form && c.vouches_for(&seen.0, seen.1))
+    };
+    // The RV at which it is known to be so: a collection that went on without a change of it says that it is the same.
+    let known_until = |fact: &Fact| {
+        let until = vouching(fact).map(|collection| collection.resource_version);
+        until.fold(fact.resource_version, u64::max)
+    };
+    let least = state.own_writes.least(asked.caller, &resource, id);
     let facts = state.facts.get(&resource, id);
     let mut known = facts
         .iter()
-        .filter(|fact| *fact.version == *key.resource.version)
+        .filter(|fact| *fact.version == *key.resource.version && known_until(fact) >= least)
         .peekable();
     if known.peek().is_none() {
-        return Err(if state.collections.proves_absent(key) {
+        let absent_until = state.absent_until(key, id);
+        return Err(if absent_until < least {
+            Reason::WrittenSince
+        } else if state.collections.proving_absent(key).next().is_some() {
             Reason::NotFound
         } else if of_version().next().is_some() {
             Reason::Incomplete
@@ -215,8 +229,7 @@ fn find<'s>(
         .max_by_key(|(fact, preference)| (fact.resource_version, Reverse(*preference)))
         .map(|(fact, _)| fact)
         .ok_or(Reason::NotAcceptable)?;
-    let confirmed = of_version()
-        .filter(|collection| collection.form == fact.form && collection.contains(id))
+    let confirmed = vouching(fact)
         .map(|collection| collection.confirmed)
         .fold(fact.learnt, u64::max);
     Ok((fact, confirmed))

@@ -132,6 +132,12 @@ impl Collection {
         self.complete && self.members.contains_key(id)
     }
 
+    /// Whether the object is a member, and was last seen at this RV.
+    pub(super) fn vouches_for(&self, id: &ObjectId, resource_version: u64) -> bool {
+        let member = self.members.get(id).filter(|_| self.complete);
+        member.is_some_and(|member| member.resource_version == resource_version)
+    }
+
     /// Whether the object is a member, or may become one when the list comes that a stream is ahead of.
     pub(super) fn may_hold(&self, id: &ObjectId) -> bool {
         let is_ahead = |feed: &Feed| !feed.backlog.is_empty();

@@ -139,16 +139,20 @@ impl Collections {
             .filter_map(|(_, collection)| Some((collection, Narrowing::of(collection, scope)?)))
     }
 
-    /// A complete collection that would hold this object if it existed.
-    pub(super) fn proves_absent(&self, object: &ObjectKey) -> bool {
+    /// The complete collections that would hold this object if it existed, and do not.
+    pub(super) fn proving_absent(&self, object: &ObjectKey) -> impl Iterator<Item = &Collection> {
         let resource = GroupResource::of(&object.resource);
-        self.of(&resource).any(|(_, collection)| {
-            collection.complete
-                && is_unfiltered(&collection.scope)
-                && collection.scope.resource == object.resource
-                && (collection.scope.namespace.as_deref())
-                    .is_none_or(|namespace| namespace == object.namespace)
-        })
+        let id = super::key::ObjectId::of(object);
+        self.of(&resource)
+            .map(|(_, collection)| collection)
+            .filter(move |collection| {
+                collection.complete
+                    && is_unfiltered(&collection.scope)
+                    && collection.scope.resource == object.resource
+                    && (collection.scope.namespace.as_deref())
+                        .is_none_or(|namespace| namespace == object.namespace)
+                    && id.as_ref().is_some_and(|id| !collection.contains(id))
+            })
     }
 
     /// Something of this scope was seen, if not whole.

@@ -108,6 +108,11 @@ impl Facts {
         self.of.contains_key(resource)
     }
 
+    /// Since which RV the object is known to be gone; 0 when it is not.
+    pub(super) fn gone_at(&self, resource: &GroupResource, id: &ObjectId) -> u64 {
+        self.gone.at(resource, id).unwrap_or(0)
+    }
+
     /// What [`upsert`](Self::upsert) would do with an object of this RV.
     pub(super) fn judge(
         &self,

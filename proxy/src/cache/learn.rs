@@ -228,7 +228,7 @@ impl What {
     fn finish(self, shared: &Shared, caller: &ServiceAccount, now: u64) -> Result<(), NotLearnt> {
         match self {
             Self::List(list) => list.finish(shared, caller, now),
-            Self::Object(key, form, body) => learn_object(shared, &key, form, body, now),
+            Self::Object(key, form, body) => learn_object(shared, &key, form, trimmed(body), now),
             Self::Response(key, fact, body) => {
                 let learnt = shared.lock().learn_response(key, fact, &body);
                 shared.wake_if_urgent();
@@ -238,7 +238,7 @@ impl What {
     }
 }
 
-fn append(body: &mut Vec<u8>, bytes: &[u8], max: usize) -> Result<(), NotLearnt> {
+pub(super) fn append(body: &mut Vec<u8>, bytes: &[u8], max: usize) -> Result<(), NotLearnt> {
     if body.len() + bytes.len() > max {
         return Err(NotLearnt::Full);
     }
@@ -348,15 +348,19 @@ fn is_list_of(head: &ListHead, scope: &Scope, form: Form) -> bool {
         && !head.kind.is_empty()
 }
 
-fn learn_object(
+/// Without the line feed that ends a JSON object.
+pub(super) fn trimmed(mut body: Vec<u8>) -> Bytes {
+    body.truncate(body.trim_ascii_end().len());
+    body.into()
+}
+
+pub(super) fn learn_object(
     shared: &Shared,
     key: &ObjectKey,
     form: Form,
-    mut body: Vec<u8>,
+    body: Bytes,
     now: u64,
 ) -> Result<(), NotLearnt> {
-    body.truncate(body.trim_ascii_end().len());
-    let body = Bytes::from(body);
     let meta = wire::read_meta(form.encoding(), &body).map_err(|_| NotLearnt::Malformed)?;
     if meta.api_version != form.api_version(&key.resource) || !form.is_kind(&meta.kind) {
         return Err(NotLearnt::OtherRepresentation);

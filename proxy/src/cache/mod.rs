@@ -20,10 +20,12 @@ mod headers;
 mod inflate;
 mod key;
 mod learn;
+mod learn_write;
 mod memory;
 mod narrowing;
 mod object;
 mod open;
+mod own_writes;
 mod pages;
 mod paging;
 mod persist;
@@ -60,6 +62,7 @@ use store::Table;
 
 pub use answer_watch::Frames;
 pub use learn::Learner;
+pub use learn_write::{Before, WriteLearner};
 pub use status::{CacheStatus, CollectionStatus};
 pub use watch_feed::WatchFeed;
 
@@ -148,6 +151,24 @@ impl Cache {
         now: SystemTime,
     ) -> Option<Learner> {
         Learner::new(&self.shared, caller, info, request, response, now)
+    }
+
+    /// What is known before this request is sent, for [`Cache::write_learner`] to tell what its answer adds.
+    pub fn before(&self, info: &RequestInfo) -> Before {
+        Before::of(&self.shared, info)
+    }
+
+    /// A learner for the body of this answer to a write; `None` when it shows nothing to learn. That there was a write is
+    /// remembered at once.
+    pub fn write_learner(
+        &self,
+        caller: &ServiceAccount,
+        info: &RequestInfo,
+        before: Before,
+        (request, response): (&HeaderMap, &response::Parts),
+        now: SystemTime,
+    ) -> Option<WriteLearner> {
+        WriteLearner::new(&self.shared, caller, info, before, (request, response), now)
     }
 
     /// A feed for the events of this accepted watch; `None` when they cannot be learnt from (unknown options, YAML). The watch is a grant at once.

@@ -11,6 +11,7 @@ use super::facts::{Fact, Facts, Upsert};
 use super::form::Form;
 use super::grants::{Granted, Grants};
 use super::key::{GroupResource, ObjectId, fact_key, is_unfiltered, member_key, response_key};
+use super::own_writes::OwnWrites;
 use super::pages::{Pages, PartialList};
 use super::responses::{ResponseFact, ResponseKey, Responses};
 use super::store::{Store, Table};
@@ -76,6 +77,7 @@ pub(super) struct State {
     pub(super) collections: Collections,
     pub(super) pages: Pages,
     pub(super) grants: Grants,
+    pub(super) own_writes: OwnWrites,
     pub(super) responses: Responses,
     pub(super) issuer_keys: Option<IssuerKeys>,
     pub(super) writes: Writes,
@@ -94,6 +96,7 @@ impl State {
             collections: Collections::default(),
             pages: Pages::default(),
             grants: Grants::default(),
+            own_writes: OwnWrites::default(),
             responses: Responses::default(),
             issuer_keys: None,
             writes: Writes::default(),

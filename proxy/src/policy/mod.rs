@@ -42,6 +42,8 @@ pub enum Reason {
     Incomplete,
     /// Nothing is known of this object, path or scope.
     NeverSeen,
+    /// What was kept of the object is older than what this very caller wrote since.
+    WrittenSince,
     /// The client accepts no representation the cache holds.
     NotAcceptable,
     /// A list option or query that the cache does not model.
@@ -138,6 +140,7 @@ impl Reason {
             Reason::NoGrant => "NoGrant",
             Reason::Incomplete => "Incomplete",
             Reason::NeverSeen => "NeverSeen",
+            Reason::WrittenSince => "WrittenSince",
             Reason::NotAcceptable => "NotAcceptable",
             Reason::UnmodelledQuery => "UnmodelledQuery",
             Reason::NotCacheable => "NotCacheable",

@@ -56,6 +56,16 @@ pub struct ObjectKey {
     pub name: String,
 }
 
+/// What a write changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// `name` is empty for a CREATE: its answer tells it.
+    pub object: ObjectKey,
+    /// A 2xx answer shows the object itself. That of a DELETE does not tell whether it does: its options, a dry run among
+    /// them, are in the body.
+    pub shown: bool,
+}
+
 /// The query of a LIST or WATCH, decoded as `meta/v1 ListOptions`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListOptions {
@@ -139,6 +149,12 @@ impl RequestInfo {
     /// A 404 of a `status` says nothing of the object: its resource may have no such subresource.
     pub fn object(&self) -> Option<ObjectKey> {
         parse::object(self)
+    }
+
+    /// The object that a write changes, through itself or one of its subresources; `None` for a dry run, for what stores nothing
+    /// (reviews, tokens), for a DELETECOLLECTION, for every other request, and for a path no API server serves.
+    pub fn written(&self) -> Option<Written> {
+        parse::written(self)
     }
 
     /// get, list or watch of a resource, or a GET of a non-resource path: what a cache may answer at all.

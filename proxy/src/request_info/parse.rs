@@ -4,10 +4,26 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use super::query::{self, Query};
-use super::{ListOptions, ObjectKey, ParseError, RequestInfo, Scope, Verb};
+use super::{ListOptions, ObjectKey, ParseError, RequestInfo, Scope, Verb, Written};
 
 /// What follows `namespaces/NAME` and is still the Namespace object's own.
 const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
+
+/// Subresources through which the object itself is changed. Not `token`, `exec` and their like.
+const CHANGING_SUBRESOURCES: [&str; 9] = [
+    "",
+    "status",
+    "scale",
+    "binding",
+    "eviction",
+    "finalize",
+    "approval",
+    "ephemeralcontainers",
+    "resize",
+];
+
+/// Subresources that are answered with the object itself.
+const SHOWING_SUBRESOURCES: [&str; 2] = ["", "status"];
 
 pub(super) fn parse(method: &Method, uri: &http::Uri) -> Result<RequestInfo, ParseError> {
     let path = decode_path(uri.path())?;
@@ -54,6 +70,32 @@ pub(super) fn object(info: &RequestInfo) -> Option<ObjectKey> {
         resource: info.group_version_resource(),
         namespace: object_namespace(info),
         name: info.name.clone(),
+    })
+}
+
+pub(super) fn written(info: &RequestInfo) -> Option<Written> {
+    let (parts, subresource) = (info.parts.len(), info.subresource.as_str());
+    let named = match info.verb {
+        Verb::Create => parts == 3,
+        Verb::Update | Verb::Patch | Verb::Delete => matches!(parts, 2 | 3),
+        _ => return None,
+    };
+    let created = info.verb == Verb::Create && parts == 1;
+    let query = Query::parse(&info.query);
+    let changes = (named || created)
+        && has_served_path(info)
+        && CHANGING_SUBRESOURCES.contains(&subresource)
+        && !info.resource.ends_with("reviews")
+        && query.first("dryRun").is_empty();
+    changes.then(|| Written {
+        object: ObjectKey {
+            resource: info.group_version_resource(),
+            namespace: object_namespace(info),
+            name: info.name.clone(),
+        },
+        shown: info.verb != Verb::Delete
+            && SHOWING_SUBRESOURCES.contains(&subresource)
+            && query.changes_answer().is_none(),
     })
 }
 

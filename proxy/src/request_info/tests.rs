@@ -465,6 +465,56 @@ fn an_object_is_what_a_get_reads() {
 }
 
 #[test]
+fn a_write_changes_an_object_and_may_be_answered_with_it() {
+    let (shown, hidden) = (Some(true), Some(false));
+    for (request, object, expected) in [
+        ("POST /api/v1/namespaces/a/pods", "a/", shown),
+        ("POST /apis/example.com/v1/things", "/", shown),
+        ("PUT /api/v1/namespaces/a/pods/p", "a/p", shown),
+        ("PATCH /api/v1/namespaces/a/pods/p/status", "a/p", shown),
+        (
+            "PATCH /api/v1/nodes/n?fieldManager=x&timeout=10s",
+            "/n",
+            shown,
+        ),
+        ("PUT /api/v1/namespaces/a", "/a", shown),
+        ("PUT /api/v1/namespaces/a/pods/p?pretty=true", "a/p", hidden),
+        ("DELETE /api/v1/namespaces/a/pods/p", "a/p", hidden),
+        ("PUT /api/v1/namespaces/a/finalize", "/a", hidden),
+        ("POST /api/v1/namespaces/a/pods/p/eviction", "a/p", hidden),
+        (
+            "PATCH /apis/apps/v1/namespaces/a/deployments/d/scale",
+            "a/d",
+            hidden,
+        ),
+        ("PUT /api/v1/namespaces/a/pods/p?dryRun=All", "", None),
+        ("POST /api/v1/namespaces/a/pods?dryRun=All", "", None),
+        ("POST /api/v1/namespaces/a/pods/p", "", None),
+        ("POST /api/v1/namespaces/a/pods/p/exec", "", None),
+        (
+            "POST /api/v1/namespaces/a/serviceaccounts/s/token",
+            "",
+            None,
+        ),
+        (
+            "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            "",
+            None,
+        ),
+        ("DELETE /api/v1/namespaces/a/pods", "", None),
+        ("PUT /api/v1/namespaces/a/pods", "", None),
+        ("PUT /api/v1//namespaces/a/pods/p", "", None),
+        ("GET /api/v1/namespaces/a/pods/p", "", None),
+    ] {
+        let (method, uri) = request.split_once(' ').expect("a method and a URI");
+        let written = parsed(method.parse().expect("a method"), uri).written();
+        assert_eq!(written.as_ref().map(|w| w.shown), expected, "{request}");
+        let of = |w: Written| format!("{}/{}", w.object.namespace, w.object.name);
+        assert_eq!(written.map(of).unwrap_or_default(), object, "{request}");
+    }
+}
+
+#[test]
 fn no_request_line_makes_the_parser_panic() {
     let pieces = [
         "/",

@@ -8,6 +8,7 @@ mod recorded;
 mod restart;
 mod traps;
 mod watches;
+mod writing;
 
 use std::path::PathBuf;
 use std::sync::Arc;

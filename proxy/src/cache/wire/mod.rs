@@ -7,6 +7,7 @@ mod list_json;
 mod list_protobuf;
 mod protobuf;
 mod scan;
+mod terminating;
 mod watch;
 mod write;
 
@@ -21,6 +22,7 @@ pub use fields::read_fields;
 pub use json::{with_type_meta, without_type_meta};
 pub use list::{ListHead, ListItem, ListSplitter};
 pub use protobuf::{Envelope, envelope, open_envelope, read_raw_meta};
+pub use terminating::may_be_deleted;
 pub use watch::WatchSplitter;
 pub use write::{ListBody, bookmark, error_event, list_body, watch_event};
 
