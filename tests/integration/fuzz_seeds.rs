@@ -13,6 +13,7 @@ const TARGETS: &[(&str, Body)] = &[
     ("watch_protobuf", bodies::watch_protobuf),
     ("list_json", bodies::list_json),
     ("list_protobuf", bodies::list_protobuf),
+    ("metadata", bodies::metadata),
     ("client_hello", bodies::client_hello),
     ("request_info", bodies::request_info),
     ("accept", bodies::accept),

@@ -8,4 +8,4 @@ mod wire;
 
 pub use identity::{jwks, jwt, service_account_of};
 pub use request::{accept, client_hello, request_info};
-pub use wire::{list_json, list_protobuf, watch_json, watch_protobuf};
+pub use wire::{list_json, list_protobuf, metadata, watch_json, watch_protobuf};

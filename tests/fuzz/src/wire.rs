@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use holdfast::cache::wire::{
-    ListHead, ListItem, ListSplitter, WatchEvent, WatchSplitter, WireError, envelope, list_body,
-    open_envelope, read_meta, watch_event, with_type_meta, without_type_meta,
+    ListHead, ListItem, ListSplitter, TABLE_KIND, WatchEvent, WatchSplitter, WireError, envelope,
+    list_body, metadata_of, open_envelope, open_table, read_meta, read_row_meta, table_of_one,
+    watch_event, with_type_meta, without_type_meta,
 };
 use holdfast::request_info::accept::Encoding;
 
@@ -16,10 +17,14 @@ pub fn watch_protobuf(data: &[u8]) {
 }
 
 pub fn list_json(data: &[u8]) {
-    let Some((_, items)) = list(Encoding::Json, data) else {
+    let Some((head, items)) = list(Encoding::Json, data) else {
         return;
     };
     for item in items {
+        if head.is_table() {
+            row(&head, &item);
+            continue;
+        }
         let whole = with_type_meta(&item.bytes, "v1", "Kind");
         let meta = read_meta(Encoding::Json, &whole).expect("TypeMeta does not spoil an object");
         assert_eq!(meta.name, item.meta.name);
@@ -40,6 +45,45 @@ pub fn list_protobuf(data: &[u8]) {
         let meta = read_meta(Encoding::Protobuf, &whole).expect("it was read without envelope");
         assert_eq!(meta.uid, item.meta.uid);
     }
+}
+
+/// An object in either encoding: what becomes metadata is read as such in both, and crosses between them without a further change.
+pub fn metadata(data: &[u8]) {
+    let data = Bytes::copy_from_slice(data);
+    for from in [Encoding::Json, Encoding::Protobuf] {
+        let crossed = match from {
+            Encoding::Json => Encoding::Protobuf,
+            Encoding::Protobuf => Encoding::Json,
+        };
+        if let Ok(same) = metadata_of(from, &data, from) {
+            assert_eq!(metadata_of(from, &same, from), Ok(same));
+        }
+        let Ok(mut object) = metadata_of(from, &data, crossed) else {
+            continue;
+        };
+        // An explicit null is lost on the first way back.
+        for settled in [false, true] {
+            let back = metadata_of(crossed, &object, from).expect("it came from there");
+            let again = metadata_of(from, &back, crossed).expect("it was there before");
+            assert!(!settled || again == object);
+            let metas = [(from, &back), (crossed, &again)].map(|(e, o)| read_meta(e, o));
+            assert_eq!(metas[0], metas[1]);
+            object = again;
+        }
+    }
+}
+
+/// A row of a Table makes a Table of its own.
+fn row(head: &ListHead, item: &ListItem) {
+    assert_eq!(read_row_meta(&item.bytes), Ok(item.meta.clone()));
+    let table = table_of_one(1, &head.columns, &item.bytes);
+    let one = open_table(&table).expect("a Table of our own");
+    assert_eq!(
+        (one.columns, one.row),
+        (head.columns.clone(), item.bytes.clone())
+    );
+    let meta = read_meta(Encoding::Json, &table).expect("a Table of our own");
+    assert_eq!((&*meta.kind, &meta.uid), (TABLE_KIND, &item.meta.uid));
 }
 
 /// How many bytes to a piece: the last byte decides, so that an input and its cut are found together.

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{EventType, ListHead, ObjectMeta, WatchEvent, WireError, decimal};
+use super::go_json::as_go_writes;
+use super::{EventType, ListHead, ObjectMeta, WatchEvent, WireError, decimal, table};
 
 const OBJECT: WireError = WireError::Malformed("JSON object");
 const EVENT: WireError = WireError::Malformed("JSON watch event");
@@ -16,7 +17,7 @@ const EVENT: WireError = WireError::Malformed("JSON watch event");
 /// Null stands for absent, as the API machinery reads it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Object<'a> {
+pub(super) struct Object<'a> {
     #[serde(borrow)]
     api_version: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -26,6 +27,9 @@ struct Object<'a> {
     /// Some kinds of custom resources have a field of this name too, of any type.
     #[serde(borrow)]
     code: Option<&'a RawValue>,
+    /// Of a Table; again, not only there.
+    #[serde(borrow)]
+    rows: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -64,9 +68,26 @@ struct ListMeta {
     remaining_item_count: Option<u64>,
 }
 
-/// The metadata of one object, which is checked to be JSON from end to end.
+/// The metadata of one object, which is checked to be JSON from end to end. Of a Table: its own TypeMeta, and the rest from its row if it has just one.
 pub(super) fn read_meta(object: &[u8]) -> Result<ObjectMeta, WireError> {
     let object: Object<'_> = serde_json::from_slice(object).map_err(|_| OBJECT)?;
+    let rows = object.rows;
+    let meta = meta_of(object);
+    if !table::is_table(&meta.api_version, &meta.kind) {
+        return Ok(meta);
+    }
+    let row = match rows.map(table::only_row) {
+        Some(Ok(row)) => table::read_row_meta(row.get().as_bytes())?,
+        _ => ObjectMeta::default(),
+    };
+    Ok(ObjectMeta {
+        api_version: meta.api_version,
+        kind: meta.kind,
+        ..row
+    })
+}
+
+pub(super) fn meta_of(object: Object<'_>) -> ObjectMeta {
     let mut meta = ObjectMeta {
         api_version: object.api_version.unwrap_or_default().into_owned(),
         kind: object.kind.unwrap_or_default().into_owned(),
@@ -76,7 +97,7 @@ pub(super) fn read_meta(object: &[u8]) -> Result<ObjectMeta, WireError> {
         meta.status_code = object.code.and_then(|code| code.get().parse().ok());
     }
     let Some(metadata) = object.metadata else {
-        return Ok(meta);
+        return meta;
     };
     meta.name = metadata.name.unwrap_or_default();
     meta.namespace = metadata.namespace.unwrap_or_default();
@@ -87,7 +108,7 @@ pub(super) fn read_meta(object: &[u8]) -> Result<ObjectMeta, WireError> {
         .annotations
         .and_then(|annotations| annotations.initial_events_end)
         .is_some_and(|value| value == "true");
-    Ok(meta)
+    meta
 }
 
 /// Reads the one value in `frame`.
@@ -119,9 +140,10 @@ pub(super) fn read_string(value: &[u8]) -> Result<String, WireError> {
     Ok(text.unwrap_or_default())
 }
 
-/// The text as a JSON string, quotes included.
+/// The text as a JSON string, quotes included, as Go writes it.
 pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let json = serde_json::Value::from(text).to_string();
+    String::from_utf8_lossy(&as_go_writes(&json)).into_owned()
 }
 
 /// The item of a list as GET and WATCH show it. Built-in lists leave TypeMeta out of their items, everything else writes it there: what has either field is returned as it is.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::list_json::JsonList;
 use super::list_protobuf::ProtobufList;
-use super::{ObjectMeta, WireError};
+use super::{ObjectMeta, WireError, table};
 use crate::request_info::accept::Encoding;
 
 /// What a list says about itself.
@@ -19,6 +19,8 @@ pub struct ListHead {
     pub continue_token: String,
     /// `remainingItemCount`: objects after this page, when the API server says so.
     pub remaining: Option<u64>,
+    /// Of a Table: its `columnDefinitions`, a JSON array as it was written; empty when there are none.
+    pub columns: Bytes,
 }
 
 impl ListHead {
@@ -26,13 +28,19 @@ impl ListHead {
     pub fn item_kind(&self) -> &str {
         self.kind.strip_suffix("List").unwrap_or(&self.kind)
     }
+
+    /// It is a Table, whose items are rows.
+    pub fn is_table(&self) -> bool {
+        table::is_table(&self.api_version, &self.kind)
+    }
 }
 
 /// One object of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListItem {
-    /// As in the list: JSON of a built-in kind without TypeMeta, protobuf without envelope. Its own allocation, fit to be kept.
+    /// As in the list: JSON of a built-in kind without TypeMeta, protobuf without envelope; of a Table one row. Its own allocation, fit to be kept.
     pub bytes: Bytes,
+    /// Of a row: that of its `object`.
     pub meta: ObjectMeta,
 }
 

@@ -1,9 +1,10 @@
-//! A list in JSON: `kind`, `apiVersion`, `metadata` and `items` in any order, with any white space.
+//! A list in JSON: `kind`, `apiVersion`, `metadata` and `items` in any order, with any white space. In a Table, which says first that it is one,
+//! `rows` stand for `items`.
 
 use bytes::{Bytes, BytesMut};
 
 use super::scan::{ValueScanner, leading_space};
-use super::{LIST, ListHead, ListItem, MAX_HEAD_BYTES, MAX_OBJECT_BYTES, WireError, json};
+use super::{LIST, ListHead, ListItem, MAX_HEAD_BYTES, MAX_OBJECT_BYTES, WireError, json, table};
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,9 @@ enum Field {
     ApiVersion,
     Kind,
     Metadata,
+    /// Of a Table.
+    Columns,
+    /// Or rows.
     Items,
     Other,
 }
@@ -48,6 +52,8 @@ pub(super) struct JsonList {
     scanner: ValueScanner,
     partial: BytesMut,
     has_items: bool,
+    /// The items were read as rows.
+    has_rows: bool,
     head: ListHead,
 }
 
@@ -59,6 +65,7 @@ impl JsonList {
             scanner: ValueScanner::new(),
             partial: BytesMut::new(),
             has_items: false,
+            has_rows: false,
             head: ListHead::default(),
         }
     }
@@ -68,7 +75,9 @@ impl JsonList {
     }
 
     pub(super) fn finish(self) -> Result<ListHead, WireError> {
-        if self.next == Next::End && self.has_items {
+        let is_whole = self.next == Next::End && self.has_items;
+        // The kind decides how items are read: it may not come, or change, after them.
+        if is_whole && self.has_rows == self.head.is_table() {
             Ok(self.head)
         } else {
             Err(LIST)
@@ -168,9 +177,14 @@ impl JsonList {
             Value::Field(Field::ApiVersion) => self.head.api_version = json::read_string(&bytes)?,
             Value::Field(Field::Kind) => self.head.kind = json::read_string(&bytes)?,
             Value::Field(Field::Metadata) => json::read_list_meta(&bytes, &mut self.head)?,
+            Value::Field(Field::Columns) => self.head.columns = table::read_columns(bytes)?,
             // Go writes a nil slice so; the API server itself always writes [].
             Value::Field(Field::Items) if &bytes[..] != b"null" => return Err(LIST),
             Value::Field(Field::Items | Field::Other) => {}
+            Value::Item if self.has_rows => each(ListItem {
+                meta: table::read_row_meta(&bytes)?,
+                bytes,
+            }),
             Value::Item => each(ListItem {
                 meta: json::read_meta(&bytes)?,
                 bytes,
@@ -180,16 +194,22 @@ impl JsonList {
     }
 
     fn key(&mut self, key: &[u8]) -> Result<(), WireError> {
+        let is_table = self.head.is_table();
         self.field = match json::read_string(key)?.as_str() {
             "apiVersion" => Field::ApiVersion,
             "kind" => Field::Kind,
             "metadata" => Field::Metadata,
-            "items" => Field::Items,
+            "columnDefinitions" if is_table => Field::Columns,
+            "rows" if is_table => Field::Items,
+            "items" if !is_table => Field::Items,
             _ => Field::Other,
         };
         // Of two, a client would see one: which it is must not be guessed.
-        if self.field == Field::Items && std::mem::replace(&mut self.has_items, true) {
-            return Err(LIST);
+        if self.field == Field::Items {
+            if std::mem::replace(&mut self.has_items, true) {
+                return Err(LIST);
+            }
+            self.has_rows = is_table;
         }
         Ok(())
     }

@@ -1,12 +1,17 @@
-//! The bytes of lists, watch streams and objects, JSON and protobuf: split, read the metadata, write. Pure, no I/O; bytes in, value or "incomplete" out.
+//! The bytes of lists, watch streams and objects, JSON and protobuf, and of what else the API server makes of them (metadata alone, Tables):
+//! split, read the metadata, write. Pure, no I/O; bytes in, value or "incomplete" out.
 
 mod fields;
+mod go_json;
 mod json;
 mod list;
 mod list_json;
 mod list_protobuf;
+mod metadata;
+mod object_meta;
 mod protobuf;
 mod scan;
+mod table;
 mod terminating;
 mod watch;
 mod write;
@@ -21,7 +26,11 @@ use crate::request_info::accept::Encoding;
 pub use fields::read_fields;
 pub use json::{with_type_meta, without_type_meta};
 pub use list::{ListHead, ListItem, ListSplitter};
+pub use metadata::{
+    META_VERSION, PARTIAL_OBJECT, PARTIAL_OBJECT_LIST, metadata_head, metadata_item, metadata_of,
+};
 pub use protobuf::{Envelope, envelope, open_envelope, read_raw_meta};
+pub use table::{OneRow, TABLE_KIND, bookmark_row, open_table, read_row_meta, table_of_one};
 pub use terminating::may_be_deleted;
 pub use watch::WatchSplitter;
 pub use write::{ListBody, bookmark, error_event, list_body, watch_event};
@@ -77,8 +86,9 @@ pub struct WatchEvent {
     /// The frames of a stream, one after the other, are the stream.
     pub frame: Bytes,
     pub kind: EventType,
-    /// The object inside `frame`: a JSON value, or an enveloped protobuf message.
+    /// The object inside `frame`: a JSON value, or an enveloped protobuf message. A Table's row and columns are for [`open_table`].
     pub object: Bytes,
+    /// Of a Table: its TypeMeta, and if it has one row, as every event does, the metadata of that row's object.
     pub meta: ObjectMeta,
 }
 
@@ -109,7 +119,7 @@ pub enum WireError {
     TooLarge(&'static str, usize),
 }
 
-/// The metadata of one object: a JSON value, or an enveloped protobuf message.
+/// The metadata of one object: a JSON value, or an enveloped protobuf message. Of a Table: its TypeMeta, and if it has one row, the metadata of that row's object.
 pub fn read_meta(encoding: Encoding, object: &Bytes) -> Result<ObjectMeta, WireError> {
     match encoding {
         Encoding::Json => json::read_meta(object),

@@ -6,9 +6,16 @@ use Encoding::{Json, Protobuf};
 
 macro_rules! recorded {
     ($name:literal) => {
-        Bytes::from_static(include_bytes!(concat!("testdata/", $name)))
+        Bytes::from_static(include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/cache/wire/testdata/",
+            $name
+        )))
     };
 }
+
+mod metadata;
+mod table;
 
 fn events(encoding: Encoding, pieces: &[&[u8]]) -> Result<Vec<WatchEvent>, WireError> {
     let mut splitter = WatchSplitter::new(encoding);

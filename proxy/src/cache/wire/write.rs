@@ -6,15 +6,18 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::encode_varint;
 
 use super::json::quoted;
+use super::metadata::PARTIAL_OBJECT_LIST;
 use super::protobuf::{
     ENVELOPE_TAIL, FRAME_PREFIX, envelope, envelope_head, field_len, put_field, put_length,
 };
+use super::table::put_columns;
 use super::{EventType, INITIAL_EVENTS_END, ListHead};
 use crate::request_info::accept::Encoding;
 
 /// A list's body, chunk by chunk: a big list is never one buffer.
 ///
 /// `items` come in the form a list shows them (see [`ListItem::bytes`](super::ListItem)), `sizes` are their lengths in the same order: protobuf says the whole length first.
+/// A head that is a Table's makes a Table of rows; it has JSON only.
 pub fn list_body<I>(
     encoding: Encoding,
     head: &ListHead,
@@ -27,11 +30,8 @@ where
     let (start, tail, items_len) = match encoding {
         Encoding::Json => {
             let (count, sum) = sizes.fold((0_usize, 0), |(n, sum), size| (n + 1, sum + size));
-            (
-                json_list_start(head),
-                &b"]}\n"[..],
-                sum + count.saturating_sub(1),
-            )
+            let (start, tail) = json_list_ends(head, count == 0);
+            (start, tail, sum + count.saturating_sub(1))
         }
         Encoding::Protobuf => {
             let items_len = sizes.map(field_len).sum();
@@ -94,7 +94,24 @@ impl<I: Iterator<Item = Bytes>> Iterator for ListBody<I> {
     }
 }
 
-fn json_list_start(head: &ListHead) -> Bytes {
+/// What stands before and after the items.
+fn json_list_ends(head: &ListHead, is_empty: bool) -> (Bytes, &'static [u8]) {
+    let mut start = BytesMut::from(json_list_start(head).as_bytes());
+    if head.is_table() {
+        put_columns(&mut start, &head.columns);
+        start.put_slice(br#","rows":["#);
+    } else if is_empty && head.kind == PARTIAL_OBJECT_LIST {
+        // Go's nil slice: nobody made it an empty one, as is done for all other lists.
+        start.put_slice(br#","items":null"#);
+        return (start.freeze(), b"}\n");
+    } else {
+        start.put_slice(br#","items":["#);
+    }
+    (start.freeze(), b"]}\n")
+}
+
+/// Up to the end of `metadata`.
+fn json_list_start(head: &ListHead) -> String {
     let mut start = format!(
         r#"{{"kind":{},"apiVersion":{},"metadata":{{"resourceVersion":"{}""#,
         quoted(&head.kind),
@@ -107,8 +124,7 @@ fn json_list_start(head: &ListHead) -> Bytes {
     if let Some(remaining) = head.remaining {
         start += &format!(r#","remainingItemCount":{remaining}"#);
     }
-    start += r#"},"items":["#;
-    start.into()
+    start + "}"
 }
 
 /// Up to the first item, for items that take `items_len` bytes with their keys and lengths.
@@ -188,17 +204,7 @@ pub fn bookmark(
 ) -> Bytes {
     let object = match encoding {
         Encoding::Json => {
-            let end = if initial_events_end {
-                r#","annotations":{"k8s.io/initial-events-end":"true"}"#
-            } else {
-                ""
-            };
-            format!(
-                r#"{{"kind":{},"apiVersion":{},"metadata":{{"resourceVersion":"{resource_version}"{end}}}}}"#,
-                quoted(kind),
-                quoted(api_version),
-            )
-            .into()
+            json_bookmark(api_version, kind, resource_version, initial_events_end).into()
         }
         Encoding::Protobuf => {
             let meta = bookmark_meta(resource_version, initial_events_end);
@@ -208,6 +214,25 @@ pub fn bookmark(
         }
     };
     watch_event(encoding, EventType::Bookmark, &object)
+}
+
+/// The object of a BOOKMARK.
+pub(super) fn json_bookmark(
+    api_version: &str,
+    kind: &str,
+    resource_version: u64,
+    initial_events_end: bool,
+) -> String {
+    let end = if initial_events_end {
+        r#","annotations":{"k8s.io/initial-events-end":"true"}"#
+    } else {
+        ""
+    };
+    format!(
+        r#"{{"kind":{},"apiVersion":{},"metadata":{{"resourceVersion":"{resource_version}"{end}}}}}"#,
+        quoted(kind),
+        quoted(api_version),
+    )
 }
 
 /// An ObjectMeta with the empty fields that the API server writes.
