@@ -8,6 +8,7 @@ mod deploy;
 mod fuzz_seeds;
 mod identity;
 mod outage;
+mod outages;
 mod redirect;
 mod tls;
 mod upgrades;

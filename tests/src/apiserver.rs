@@ -19,8 +19,12 @@ use crate::{Node, Process, eventually};
 
 /// Starting takes 3 s on a quiet machine of two cores; tests run side by side.
 const READY_WITHIN: Duration = Duration::from_secs(90);
+/// A request under way may take a minute by its own right; none does here.
+const ENDED_WITHIN: Duration = Duration::from_secs(60);
 /// No administrator's request takes longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// Where etcd answers, on the control plane's own side.
+const ETCD: &str = "http://127.0.0.1:2379";
 /// The issuer of every service-account token.
 pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
@@ -117,7 +121,39 @@ impl<'a> ApiServer<'a> {
         self.signal(Signal::SIGCONT)
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    /// SIGTERM, and waits for its end: streams end as they should, not by a reset.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        match self.server.take() {
+            Some(server) => server.wait(ENDED_WITHIN).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// SIGSTOP of etcd: the API server is there and knows nothing new.
+    pub fn stop_etcd(&self) -> Result<()> {
+        self.etcd.signal(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT of etcd.
+    pub fn resume_etcd(&self) -> Result<()> {
+        self.etcd.signal(Signal::SIGCONT)
+    }
+
+    /// Makes etcd forget every revision before the present one.
+    pub fn compact(&self) -> Result<()> {
+        let list = self.admin("GET", "/api/v1/namespaces?limit=1", None)?;
+        let revision = &list["metadata"]["resourceVersion"];
+        let body = serde_json::to_vec(&json!({"revision": revision, "physical": true}))?;
+        let url = format!("{ETCD}/v3/kv/compaction");
+        let curl = Curl::get(&url, &self.pki.path("ca.crt")).method("POST");
+        self.run(curl.body("application/json", &body))?
+            .expect(200)?;
+        Ok(())
+    }
+
+    /// Sends a signal to the API server.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         self.server
             .as_ref()
             .context("the API server does not run")?
@@ -149,6 +185,11 @@ impl<'a> ApiServer<'a> {
         curl.run(self.node.folder(), |program, args| {
             self.node.control_plane_command(program, args)
         })
+    }
+
+    /// curl on the control plane's side.
+    pub(crate) fn curl(&self) -> Command {
+        self.node.control_plane_command("curl", [""; 0])
     }
 
     /// A request of the administrator; whatever the status.
@@ -268,7 +309,7 @@ impl<'a> ApiServer<'a> {
         let pki = |name: &str| self.pki.path(name).display().to_string();
         let file = |name: &str| self.folder.join(name).display().to_string();
         [
-            ("etcd-servers", "http://127.0.0.1:2379".to_owned()),
+            ("etcd-servers", ETCD.to_owned()),
             ("bind-address", "0.0.0.0".to_owned()),
             ("advertise-address", CONTROL_PLANE.to_owned()),
             ("secure-port", "6443".to_owned()),
@@ -322,8 +363,8 @@ fn etcd_flags(folder: &Path) -> Vec<String> {
         format!("--data-dir={}", folder.join("etcd").display()),
         "--log-level=warn".to_owned(),
     ];
-    flags.push("--listen-client-urls=http://127.0.0.1:2379".to_owned());
-    flags.push("--advertise-client-urls=http://127.0.0.1:2379".to_owned());
+    flags.push(format!("--listen-client-urls={ETCD}"));
+    flags.push(format!("--advertise-client-urls={ETCD}"));
     flags.push("--listen-peer-urls=http://127.0.0.1:2380".to_owned());
     // The machine does not lose power during a test; only the API server is killed.
     flags.push("--unsafe-no-fsync".to_owned());

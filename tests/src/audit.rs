@@ -24,6 +24,13 @@ pub struct Entry {
     pub code: u64,
 }
 
+impl Entry {
+    /// True for a LIST, and for a watch that asks for what is there already.
+    pub fn is_list(&self) -> bool {
+        self.verb == "list" || self.uri.contains("sendInitialEvents=true")
+    }
+}
+
 impl AuditLog {
     pub(crate) fn new(path: PathBuf) -> Self {
         Self { path }

@@ -7,10 +7,12 @@
 pub mod apiserver;
 pub mod assets;
 pub mod audit;
+pub mod batch;
 pub mod curl;
 pub mod demo;
 pub mod eventually;
 pub mod fixtures;
+pub mod gateway;
 pub mod holdfast;
 pub mod link;
 pub mod node;

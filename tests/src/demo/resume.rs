@@ -187,10 +187,7 @@ fn audited(
                     && entry.user == format!("system:serviceaccount:{SHOP}:{WEB}")
             })
             .collect();
-        let lists = ours
-            .iter()
-            .filter(|entry| entry.verb == "list" || entry.uri.contains("sendInitialEvents=true"))
-            .count();
+        let lists = ours.iter().filter(|entry| entry.is_list()).count();
         let watches = ours.iter().filter(|entry| entry.verb == "watch").count();
         let open = streams.iter().filter(|stream| **stream == resource).count();
         ensure!(lists == 0, "somebody listed {resource}: {ours:#?}");
