@@ -129,9 +129,9 @@ pub(super) fn store_failed(error: &StoreError) -> Reason {
 /// An object could not be read. One that is damaged is forgotten, so that the upstream is believed when it shows it again.
 pub(super) fn read_failed(shared: &Shared, stored: &Stored, error: &StoreError) -> Reason {
     if let StoreError::Damaged(_) = error
-        && let Some((resource, version, form, id)) = parse_fact_key(&stored.key)
+        && let Some((resource, known, id)) = parse_fact_key(&stored.key)
     {
-        shared.lock().lose(&resource, &id, version, form);
+        shared.lock().lose(&resource, &id, known);
     }
     store_failed(error)
 }

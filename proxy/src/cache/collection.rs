@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::form::Form;
-use super::key::ObjectId;
+use super::key::{self, ObjectId};
 use crate::identity::ServiceAccount;
 use crate::request_info::Scope;
 
@@ -47,6 +47,8 @@ pub(super) struct Collection {
     pub(super) list_kind: Arc<str>,
     members: BTreeMap<ObjectId, Member>,
     deletions: Deletions,
+    /// Another stream or answer told of a deletion at this RV, which is not among `deletions` until this collection's own stream tells it.
+    untold: u64,
     feeds: HashMap<u64, Feed>,
 }
 
@@ -100,6 +102,7 @@ impl Collection {
             list_kind,
             members: BTreeMap::new(),
             deletions: Deletions::default(),
+            untold: 0,
             feeds: HashMap::new(),
         }
     }
@@ -138,6 +141,27 @@ impl Collection {
         member.is_some_and(|member| member.resource_version == resource_version)
     }
 
+    /// A member's state, as it is told.
+    pub(super) fn state(&self, member: &Member) -> key::StateName<'_> {
+        let version = &self.scope.resource.version;
+        (version, self.form, member.resource_version)
+    }
+
+    /// Whether this state of an object is what the collection tells of it, or will when the list comes that a stream is ahead of.
+    pub(super) fn holds(&self, id: &ObjectId, state: key::StateName<'_>) -> bool {
+        let (version, form, resource_version) = state;
+        let is_it = |event: &Event| {
+            event.resource_version == resource_version
+                && matches!(&event.what, What::Put(put) if put == id)
+        };
+        (&*self.scope.resource.version, self.form) == (version, form)
+            && (self.vouches_for(id, resource_version)
+                || self
+                    .feeds
+                    .values()
+                    .any(|feed| feed.backlog.iter().any(is_it)))
+    }
+
     /// Whether the object is a member, or may become one when the list comes that a stream is ahead of.
     pub(super) fn may_hold(&self, id: &ObjectId) -> bool {
         let is_ahead = |feed: &Feed| !feed.backlog.is_empty();
@@ -168,7 +192,7 @@ impl Collection {
             }
             stays
         });
-        let lost_some = self.members.len() < before;
+        let lost_some = self.members.len() < before || self.untold > self.resource_version;
         for (id, member_version) in list {
             changes.extend(self.put(id, member_version));
         }
@@ -216,8 +240,14 @@ impl Collection {
         }
     }
 
-    /// The object is gone, as another stream or answer proved; when exactly is not this collection's to say.
-    pub(super) fn forget(&mut self, id: &ObjectId) -> Option<Change> {
+    /// The object is gone at this RV, as another stream or answer proved; when exactly it was deleted is not this collection's to say.
+    pub(super) fn forget(&mut self, id: &ObjectId, resource_version: u64) -> Option<Change> {
+        let change = self.remove(id)?;
+        self.untold = self.untold.max(resource_version);
+        Some(change)
+    }
+
+    fn remove(&mut self, id: &ObjectId) -> Option<Change> {
         self.members.remove(id)?;
         Some(Change::Remove(id.clone()))
     }
@@ -305,7 +335,7 @@ impl Collection {
                     }),
                     None => self.deletions.forget_until(event.resource_version),
                 }
-                self.forget(&id)
+                self.remove(&id)
             }
             What::Bookmark => None,
         }

@@ -1,17 +1,20 @@
 //! Facts: objects as the upstream sent them, each stored once whoever asked. This is what is known of them; their bytes are in the store.
+//!
+//! An object's newest state is kept, and each older one that a collection holds: a list is told as of its own RV, however far
+//! other answers and streams are ahead of it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::form::Form;
-use super::key::{GroupResource, ObjectId};
+use super::key::{self, GroupResource, ObjectId};
 use super::traits::{Interner, Traits};
 
 /// Deletions remembered, so that an older answer still on its way cannot bring an object back: far more than die in the seconds an answer takes.
 const MAX_GONE: usize = 8192;
 
-/// One object in one version and form.
+/// One state of an object, in one version and form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fact {
     pub(super) version: Arc<str>,
@@ -26,6 +29,8 @@ pub(super) struct Fact {
     /// Unix seconds.
     pub(super) learnt: u64,
     pub(super) traits: Traits,
+    /// A list that holds it is still being read; given up at this time, in Unix seconds. 0: none is.
+    pub(super) listed_until: u64,
 }
 
 /// What became of a fact that was to be learnt.
@@ -37,6 +42,12 @@ pub(super) enum Upsert {
     Known,
     /// The object is known to be deleted since.
     Gone,
+}
+
+impl Fact {
+    pub(super) fn state(&self) -> key::StateName<'_> {
+        (&self.version, self.form, self.resource_version)
+    }
 }
 
 #[derive(Default)]
@@ -78,7 +89,7 @@ impl Facts {
         objects.flat_map(|(of, id, facts)| facts.iter().map(move |fact| (of, id, fact)))
     }
 
-    /// All versions and encodings of one object.
+    /// All versions, encodings and states of one object.
     pub(super) fn get(&self, resource: &GroupResource, id: &ObjectId) -> &[Fact] {
         self.of
             .get(resource)
@@ -92,6 +103,7 @@ impl Facts {
         known.map_or(id, |(known, _)| known.clone())
     }
 
+    /// The newest state.
     pub(super) fn find(
         &self,
         resource: &GroupResource,
@@ -101,7 +113,56 @@ impl Facts {
     ) -> Option<&Fact> {
         self.get(resource, id)
             .iter()
-            .find(|fact| &*fact.version == version && fact.form == form)
+            .filter(|fact| &*fact.version == version && fact.form == form)
+            .max_by_key(|fact| fact.resource_version)
+    }
+
+    /// One state, as a collection holds it.
+    pub(super) fn at(
+        &self,
+        resource: &GroupResource,
+        id: &ObjectId,
+        state: key::StateName<'_>,
+    ) -> Option<&Fact> {
+        let facts = self.get(resource, id);
+        facts.iter().find(|fact| fact.state() == state)
+    }
+
+    /// The states that are not the newest of their version and form, and that no list under way holds.
+    pub(super) fn outdated(&self, resource: &GroupResource, id: &ObjectId, now: u64) -> Vec<Fact> {
+        let facts = self.get(resource, id);
+        let is_outdated = |fact: &&Fact| {
+            let mut others = facts.iter();
+            fact.listed_until <= now
+                && others.any(|other| {
+                    (other.form, &other.version) == (fact.form, &fact.version)
+                        && other.resource_version > fact.resource_version
+                })
+        };
+        facts.iter().filter(is_outdated).cloned().collect()
+    }
+
+    /// The list that holds this state was read.
+    pub(super) fn settle(
+        &mut self,
+        resource: &GroupResource,
+        id: &ObjectId,
+        state: key::StateName<'_>,
+    ) {
+        let facts = self.of.get_mut(resource).and_then(|of| of.get_mut(id));
+        let fact = facts.and_then(|facts| facts.iter_mut().find(|fact| fact.state() == state));
+        if let Some(fact) = fact {
+            fact.listed_until = 0;
+        }
+    }
+
+    /// The objects of which more than one state is known.
+    pub(super) fn with_history(&self) -> Vec<(GroupResource, ObjectId)> {
+        let objects = self.of.iter().flat_map(|(of, objects)| {
+            let many = objects.iter().filter(|(_, facts)| facts.len() > 1);
+            many.map(move |(id, _)| (of.clone(), id.clone()))
+        });
+        objects.collect()
     }
 
     pub(super) fn knows(&self, resource: &GroupResource) -> bool {
@@ -113,7 +174,7 @@ impl Facts {
         self.gone.at(resource, id).unwrap_or(0)
     }
 
-    /// What [`upsert`](Self::upsert) would do with an object of this RV.
+    /// What is to become of an object of this RV: never backwards.
     pub(super) fn judge(
         &self,
         resource: &GroupResource,
@@ -134,21 +195,8 @@ impl Facts {
         }
     }
 
-    /// Takes a fact in unless a newer one or the object's deletion is known: never backwards.
-    pub(super) fn upsert(&mut self, resource: &GroupResource, id: &ObjectId, fact: Fact) -> Upsert {
-        let judged = self.judge(
-            resource,
-            id,
-            (&fact.version, fact.form),
-            fact.resource_version,
-        );
-        if judged == Upsert::Stored {
-            self.insert(resource, id.clone(), fact);
-        }
-        judged
-    }
-
-    fn insert(&mut self, resource: &GroupResource, id: ObjectId, fact: Fact) {
+    /// Takes a state in, newest or not.
+    pub(super) fn insert(&mut self, resource: &GroupResource, id: ObjectId, fact: Fact) {
         if !self.of.contains_key(resource) {
             self.of.insert(resource.clone(), BTreeMap::new());
         }
@@ -157,7 +205,7 @@ impl Facts {
         };
         let facts = objects.entry(id).or_default();
         self.bytes += u64::from(fact.len);
-        let same = |known: &&mut Fact| known.version == fact.version && known.form == fact.form;
+        let same = |known: &&mut Fact| known.state() == fact.state();
         if let Some(known) = facts.iter_mut().find(same) {
             self.bytes -= u64::from(known.len);
             *known = fact;
@@ -193,13 +241,12 @@ impl Facts {
         removed
     }
 
-    /// Forgets one form of an object, which may well still exist. Whether it was known.
+    /// Forgets one state of an object, which may well still exist. Whether it was known.
     pub(super) fn lose(
         &mut self,
         resource: &GroupResource,
         id: &ObjectId,
-        version: &str,
-        form: Form,
+        state: key::StateName<'_>,
     ) -> bool {
         let Some(objects) = self.of.get_mut(resource) else {
             return false;
@@ -207,8 +254,7 @@ impl Facts {
         let Some(facts) = objects.get_mut(id) else {
             return false;
         };
-        let is_it = |fact: &Fact| &*fact.version == version && fact.form == form;
-        let Some(at) = facts.iter().position(is_it) else {
+        let Some(at) = facts.iter().position(|fact| fact.state() == state) else {
             return false;
         };
         self.count -= 1;
@@ -285,6 +331,15 @@ mod tests {
         ObjectId::from_stored(name).expect("a name")
     }
 
+    fn put(facts: &mut Facts, name: &str, fact: Fact) -> Upsert {
+        let (id, known_as) = (id(name), (&*fact.version, fact.form));
+        let judged = facts.judge(&pods(), &id, known_as, fact.resource_version);
+        if judged == Upsert::Stored {
+            facts.insert(&pods(), id, fact);
+        }
+        judged
+    }
+
     fn fact(form: Form, resource_version: u64) -> Fact {
         Fact {
             version: "v1".into(),
@@ -296,30 +351,36 @@ mod tests {
             len: 10,
             learnt: 0,
             traits: Traits::default(),
+            listed_until: 0,
         }
     }
 
     #[test]
     fn a_fact_never_goes_backwards() {
         let mut facts = Facts::default();
-        let upsert =
-            |facts: &mut Facts, rv| facts.upsert(&pods(), &id("a/b"), fact(Form::JSON, rv));
+        let upsert = |facts: &mut Facts, rv| put(facts, "a/b", fact(Form::JSON, rv));
         assert_eq!(upsert(&mut facts, 5), Upsert::Stored);
         assert_eq!(upsert(&mut facts, 5), Upsert::Known);
         assert_eq!(upsert(&mut facts, 4), Upsert::Known);
         assert_eq!(upsert(&mut facts, 6), Upsert::Stored);
+        assert_eq!((facts.count(), facts.bytes()), (2, 20));
+        let newest = facts.find(&pods(), &id("a/b"), "v1", Form::JSON);
+        assert_eq!(newest.map(|fact| fact.resource_version), Some(6));
+        let outdated = facts.outdated(&pods(), &id("a/b"), 0);
+        assert_eq!(outdated, [fact(Form::JSON, 5)]);
+        assert!(facts.lose(&pods(), &id("a/b"), ("v1", Form::JSON, 5)));
         assert_eq!((facts.count(), facts.bytes()), (1, 10));
     }
 
     #[test]
     fn an_answer_still_on_its_way_does_not_bring_a_deleted_object_back() {
         let mut facts = Facts::default();
-        facts.upsert(&pods(), &id("a/b"), fact(Form::JSON, 5));
-        facts.upsert(&pods(), &id("a/b"), fact(Form::PROTOBUF, 8));
+        put(&mut facts, "a/b", fact(Form::JSON, 5));
+        put(&mut facts, "a/b", fact(Form::PROTOBUF, 8));
         assert_eq!(facts.remove(&pods(), &id("a/b"), 9).len(), 2);
-        let late = facts.upsert(&pods(), &id("a/b"), fact(Form::JSON, 8));
+        let late = put(&mut facts, "a/b", fact(Form::JSON, 8));
         assert_eq!(late, Upsert::Gone);
-        let recreated = facts.upsert(&pods(), &id("a/b"), fact(Form::JSON, 10));
+        let recreated = put(&mut facts, "a/b", fact(Form::JSON, 10));
         assert_eq!(recreated, Upsert::Stored);
         assert_eq!((facts.count(), facts.bytes()), (1, 10));
     }
@@ -328,7 +389,7 @@ mod tests {
     fn a_namespace_is_not_its_neighbour() {
         let mut facts = Facts::default();
         for name in ["a-b/x", "a/x", "a/y", "ab/x"] {
-            facts.upsert(&pods(), &id(name), fact(Form::JSON, 1));
+            put(&mut facts, name, fact(Form::JSON, 1));
         }
         let names = |namespace| -> Vec<String> {
             facts
@@ -344,7 +405,7 @@ mod tests {
     fn a_known_object_has_its_name_in_memory_once() {
         let mut facts = Facts::default();
         let known = id("a/b");
-        facts.upsert(&pods(), &known, fact(Form::JSON, 5));
+        facts.insert(&pods(), known.clone(), fact(Form::JSON, 5));
         let shared = facts.shared(&pods(), id("a/b"));
         assert_eq!(shared.as_str().as_ptr(), known.as_str().as_ptr());
         assert_eq!(facts.shared(&pods(), id("a/c")), id("a/c"));

@@ -111,11 +111,13 @@ pub(super) fn is_unfiltered(scope: &Scope) -> bool {
     scope.label_selector.is_empty() && scope.field_selector.is_empty()
 }
 
+/// One state of an object: its version, form and RV.
+pub(super) type StateName<'s> = (&'s str, Form, u64);
+
 /// The store key of a fact.
 pub(super) fn fact_key(
     resource: &GroupResource,
-    version: &str,
-    form: Form,
+    (version, form, resource_version): StateName<'_>,
     id: &ObjectId,
 ) -> Vec<u8> {
     [
@@ -123,6 +125,7 @@ pub(super) fn fact_key(
         &resource.resource,
         version,
         form.word(),
+        &resource_version.to_string(),
         id.as_str(),
     ]
     .join(&SEPARATOR.to_string())
@@ -130,18 +133,18 @@ pub(super) fn fact_key(
 }
 
 /// Takes a fact's store key apart; `None` when it is none.
-pub(super) fn parse_fact_key(key: &[u8]) -> Option<(GroupResource, &str, Form, ObjectId)> {
-    let mut parts = std::str::from_utf8(key).ok()?.splitn(5, SEPARATOR);
+pub(super) fn parse_fact_key(key: &[u8]) -> Option<(GroupResource, StateName<'_>, ObjectId)> {
+    let mut parts = std::str::from_utf8(key).ok()?.splitn(6, SEPARATOR);
     let resource = GroupResource {
         group: parts.next()?.to_owned(),
         resource: parts.next()?.to_owned(),
     };
     let version = parts.next()?;
     let form = Form::parse(parts.next()?)?;
+    let resource_version = parts.next()?.parse().ok()?;
     Some((
         resource,
-        version,
-        form,
+        (version, form, resource_version),
         ObjectId::from_stored(parts.next()?)?,
     ))
 }
@@ -192,9 +195,10 @@ mod tests {
             resource: "deployments".to_owned(),
         };
         let id = ObjectId::new("a", "b").expect("a name");
-        let key = fact_key(&resource, "v1", Form::PROTOBUF, &id);
+        let state = ("v1", Form::PROTOBUF, 7);
+        let key = fact_key(&resource, state, &id);
         let parsed = parse_fact_key(&key).expect("a key");
-        assert_eq!(parsed, (resource, "v1", Form::PROTOBUF, id.clone()));
+        assert_eq!(parsed, (resource, state, id.clone()));
         assert_eq!(parse_member_key(&member_key(7, &id)), Some((7, id)));
         assert_eq!(parse_fact_key(b"rubbish"), None);
         assert_eq!(parse_member_key(b"short"), None);

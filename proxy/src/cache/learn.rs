@@ -13,7 +13,7 @@ use super::inflate::Inflate;
 use super::key::{GroupResource, ObjectId};
 use super::pages::{MAX_LIST_OBJECTS, NextPage, PartialList};
 use super::responses::{MAX_RESPONSE_BYTES, ResponseFact, ResponseKey, kept_path, normalised};
-use super::state::{Keeping, NotLearnt, Object};
+use super::state::{Keeping, NotLearnt, Object, Seen};
 use super::wire::{self, ListHead, ListItem, ListSplitter, MAX_OBJECT_BYTES};
 use super::{Shared, unix_seconds};
 use crate::identity::ServiceAccount;
@@ -292,6 +292,7 @@ impl List {
             bare,
             labels: &meta.labels,
             bytes: &item.bytes,
+            seen: Seen::Listed,
         };
         state.learn_object(&self.scope.resource, &object, now)?;
         if self.list.kind.is_empty() {
@@ -380,6 +381,7 @@ pub(super) fn learn_object(
         bare,
         labels: &meta.labels,
         bytes: &bytes,
+        seen: Seen::Alone,
     };
     shared
         .lock()

@@ -26,7 +26,7 @@ pub(super) struct Stored {
 
 impl Stored {
     pub(super) fn of(state: &State, resource: &GroupResource, id: &ObjectId, fact: &Fact) -> Self {
-        let key = fact_key(resource, &fact.version, fact.form, id);
+        let key = fact_key(resource, fact.state(), id);
         Self {
             unwritten: state.writes.get(Table::Objects, &key),
             key,

@@ -126,6 +126,9 @@ fn load(state: &mut State, store: &dyn Store) -> Result<usize, StoreError> {
         Ok(())
     })?;
     give_up_unsound(state, &expected);
+    for (resource, id) in state.facts.with_history() {
+        state.prune(&resource, &id, 0);
+    }
     Ok(damaged)
 }
 
@@ -149,13 +152,13 @@ fn give_up_unsound(state: &mut State, expected: &HashMap<u64, u64>) {
 
 fn load_fact(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), RecordError> {
     let record: record::FactRecord = record::decode("fact", key, value)?;
-    let (resource, version, form, id) =
+    let (resource, (version, form, _), id) =
         parse_fact_key(key).ok_or(RecordError::Malformed("fact"))?;
     let version = state.facts.word(version);
     let kind = state.facts.word(&record.kind);
     let traits = (state.facts).traits(texts(&record.labels), texts(&record.fields));
     let fact = persist::restore_fact(record, version, form, kind, traits);
-    state.facts.upsert(&resource, &id, fact);
+    state.facts.insert(&resource, id, fact);
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::request_info::Scope;
 /// Chains of pages at one time: a handful of clients start together.
 const MAX_CHAINS: usize = 64;
 /// Seconds after which nobody will ask for the next page: the API server forgets a continue token after five minutes.
-const MAX_CHAIN_AGE: u64 = 360;
+pub(super) const MAX_CHAIN_AGE: u64 = 360;
 /// Objects of one list. A Kubernetes cluster is specified for 150,000 pods, and an edge node reads few of them.
 pub(super) const MAX_LIST_OBJECTS: usize = 200_000;
 

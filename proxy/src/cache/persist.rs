@@ -45,6 +45,7 @@ pub(super) fn restore_fact(
         len: record.len,
         learnt: record.learnt,
         traits,
+        listed_until: 0,
     }
 }
 

@@ -167,9 +167,9 @@ impl Part {
             .filter(move |(id, member)| {
                 self.narrowing.may_hold(id) && !(is_new && member.added > self.resource_version)
             })
-            .filter_map(move |(id, _)| {
-                let facts = &state.facts;
-                let fact = facts.find(&of, id, &self.resource.version, collection.form);
+            .filter_map(move |(id, member)| {
+                let held = collection.state(member);
+                let fact = state.facts.at(&of, id, held);
                 let Some(fact) = fact else {
                     return Some(Err(Reason::Incomplete));
                 };
@@ -225,12 +225,8 @@ impl Part {
         let mut left_out = HashSet::new();
         for change in &changes {
             if let Changed::Put(id, member) = change {
-                let facts = &state.facts;
-                let fact = facts.find(&of, id, &self.resource.version, collection.form);
-                // Another stream is ahead of this collection: sent now, the object's RV would make the client skip what is between.
-                let fact = fact
-                    .filter(|fact| fact.resource_version == member.resource_version)
-                    .ok_or(Reason::Expired)?;
+                let fact = state.facts.at(&of, id, collection.state(member));
+                let fact = fact.ok_or(Reason::Expired)?;
                 let is_new = member.added > after;
                 if self.narrowing.is_evaluated() && !is_new {
                     // Whether it was in the selection before is not known.
@@ -274,10 +270,8 @@ impl Part {
                     batch.push((EventType::Deleted, object));
                 }
                 Changed::Put(id, member) => {
-                    let facts = &state.facts;
-                    let fact = facts
-                        .find(&of, id, &self.resource.version, collection.form)
-                        .ok_or(Reason::Expired)?;
+                    let fact = state.facts.at(&of, id, collection.state(&member));
+                    let fact = fact.ok_or(Reason::Expired)?;
                     let stored = Stored::of(state, &of, id, fact);
                     bytes += stored.len as usize;
                     let is_new = member.added > from;

@@ -51,7 +51,7 @@ fn on_disk_only(state: &State) -> Keys {
     let keys = state
         .facts
         .all()
-        .map(|(of, id, fact)| fact_key(of, &fact.version, fact.form, id));
+        .map(|(of, id, fact)| fact_key(of, fact.state(), id));
     keys.filter(|key| state.writes.get(Table::Objects, key).is_none())
         .collect()
 }
@@ -68,14 +68,14 @@ fn give_up(state: &mut State, missing: Keys) -> usize {
     let mut resources: Vec<GroupResource> = Vec::new();
     let mut lost = 0;
     for key in missing {
-        let Some((resource, version, form, id)) = parse_fact_key(&key) else {
+        let Some((resource, known, id)) = parse_fact_key(&key) else {
             continue;
         };
         // Seen anew since it was found missing.
         if state.writes.get(Table::Objects, &key).is_some() {
             continue;
         }
-        lost += usize::from(state.facts.lose(&resource, &id, version, form));
+        lost += usize::from(state.facts.lose(&resource, &id, known));
         resources.push(resource);
     }
     resources.sort();

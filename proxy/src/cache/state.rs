@@ -12,7 +12,7 @@ use super::form::Form;
 use super::grants::{Granted, Grants};
 use super::key::{GroupResource, ObjectId, fact_key, is_unfiltered, member_key, response_key};
 use super::own_writes::OwnWrites;
-use super::pages::{Pages, PartialList};
+use super::pages::{MAX_CHAIN_AGE, Pages, PartialList};
 use super::responses::{ResponseFact, ResponseKey, Responses};
 use super::store::{Store, Table};
 use super::traits::Traits;
@@ -70,6 +70,18 @@ pub(super) struct Object<'o> {
     pub(super) bare: bool,
     pub(super) labels: &'o [(String, String)],
     pub(super) bytes: &'o Bytes,
+    pub(super) seen: Seen,
+}
+
+/// How an object was seen: what that makes of a state that is not, or no longer, its newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// In an answer about it alone: only the newest is of use.
+    Alone,
+    /// In a list that is still being read, and needs it as it is there.
+    Listed,
+    /// In an event, which its collection takes in next.
+    Streamed,
 }
 
 pub(super) struct State {
@@ -119,7 +131,7 @@ impl State {
 
     // --- what the upstream said ---
 
-    /// An object was seen. Never backwards: an older one changes nothing.
+    /// An object was seen. Never backwards: an older state is kept for the collections that hold it, and told by them alone.
     pub(super) fn learn_object(
         &mut self,
         resource: &GroupVersionResource,
@@ -132,7 +144,11 @@ impl State {
         let judged = self
             .facts
             .judge(&of, object.id, known_as, object.resource_version);
-        if keeping == Keeping::Never || judged != Upsert::Stored {
+        let state = (known_as.0, known_as.1, object.resource_version);
+        let is_held = judged == Upsert::Known
+            && object.seen != Seen::Alone
+            && self.facts.at(&of, object.id, state).is_none();
+        if keeping == Keeping::Never || !(judged == Upsert::Stored || is_held) {
             return Ok(judged);
         }
         let len = self.room_for(object.bytes.len(), keeping)?;
@@ -147,8 +163,12 @@ impl State {
             len,
             learnt: now,
             traits,
+            listed_until: match object.seen {
+                Seen::Listed => now + MAX_CHAIN_AGE,
+                Seen::Alone | Seen::Streamed => 0,
+            },
         };
-        let key = fact_key(&of, &resource.version, object.form, object.id);
+        let key = fact_key(&of, state, object.id);
         let bytes = record::seal(&key, object.bytes);
         if keeping == Keeping::Memory {
             self.writes.put_volatile(key, Some(bytes));
@@ -156,7 +176,24 @@ impl State {
             self.put_record(Table::Facts, key.clone(), &persist::fact(&fact));
             self.writes.put(Table::Objects, key, Some(bytes));
         }
-        Ok(self.facts.upsert(&of, object.id, fact))
+        self.facts.insert(&of, object.id.clone(), fact);
+        if object.seen != Seen::Streamed {
+            self.prune(&of, object.id, now);
+        }
+        Ok(judged)
+    }
+
+    /// Forgets the older states of an object that nothing holds any more.
+    pub(super) fn prune(&mut self, resource: &GroupResource, id: &ObjectId, now: u64) {
+        for fact in self.facts.outdated(resource, id, now) {
+            let is_held = self
+                .collections
+                .of(resource)
+                .any(|(_, collection)| collection.holds(id, fact.state()));
+            if !is_held {
+                self.forget(resource, id, fact.state());
+            }
+        }
     }
 
     fn traits(&mut self, object: &Object<'_>) -> Traits {
@@ -192,10 +229,8 @@ impl State {
         let known_as = (scope.resource.version.as_str(), form);
         let mut is_whole = true;
         list.members.retain(|id, seen| {
-            let is_known = self
-                .facts
-                .find(&resource, id, known_as.0, known_as.1)
-                .is_some();
+            let state = (known_as.0, known_as.1, *seen);
+            let is_known = self.facts.at(&resource, id, state).is_some();
             // A stream told that it was deleted since; or its bytes are lost, and a list without it would say that it is gone.
             is_whole &=
                 is_known || self.facts.judge(&resource, id, known_as, *seen) == Upsert::Gone;
@@ -212,7 +247,11 @@ impl State {
         let Some(changes) = collection.commit(list.members.clone(), resource_version, now) else {
             return Ok(());
         };
-        self.write_changes(id, changes);
+        for (member, seen) in &list.members {
+            let state = (known_as.0, known_as.1, *seen);
+            self.facts.settle(&resource, member, state);
+        }
+        self.write_changes(id, changes, now);
         if is_unfiltered(scope) {
             self.sweep(scope, &list.members, resource_version);
             return Ok(());
@@ -295,7 +334,7 @@ impl State {
         resource_version: u64,
     ) {
         for fact in self.facts.remove(resource, id, resource_version) {
-            self.unwrite(resource, id, &fact.version, fact.form);
+            self.unwrite(resource, id, fact.state());
         }
         for collection_id in self.collections.ids_of(resource) {
             let forgotten = self
@@ -304,10 +343,12 @@ impl State {
                 .and_then(|collection| {
                     let member = collection.members().get(id)?;
                     let is_older = member.resource_version <= resource_version;
-                    is_older.then(|| collection.forget(id)).flatten()
+                    is_older
+                        .then(|| collection.forget(id, resource_version))
+                        .flatten()
                 });
             if let Some(change) = forgotten {
-                self.write_changes(collection_id, vec![change]);
+                self.write_changes(collection_id, vec![change], 0);
             }
         }
     }
@@ -317,22 +358,31 @@ impl State {
         &mut self,
         resource: &GroupResource,
         id: &ObjectId,
-        version: &str,
-        form: Form,
+        state: super::key::StateName<'_>,
     ) {
-        self.forget(resource, id, version, form);
+        self.forget(resource, id, state);
         self.give_up_unsound(resource);
     }
 
-    fn forget(&mut self, resource: &GroupResource, id: &ObjectId, version: &str, form: Form) {
-        if self.facts.lose(resource, id, version, form) {
-            self.unwrite(resource, id, version, form);
+    fn forget(
+        &mut self,
+        resource: &GroupResource,
+        id: &ObjectId,
+        state: super::key::StateName<'_>,
+    ) {
+        if self.facts.lose(resource, id, state) {
+            self.unwrite(resource, id, state);
         }
     }
 
     /// A fact is known no more, neither is it where it was kept.
-    fn unwrite(&mut self, resource: &GroupResource, id: &ObjectId, version: &str, form: Form) {
-        let key = fact_key(resource, version, form, id);
+    fn unwrite(
+        &mut self,
+        resource: &GroupResource,
+        id: &ObjectId,
+        state: super::key::StateName<'_>,
+    ) {
+        let key = fact_key(resource, state, id);
         self.writes.put_volatile(key.clone(), None);
         if self.keeping(resource) == Keeping::Disk {
             self.writes.put(Table::Facts, key.clone(), None);
@@ -344,9 +394,11 @@ impl State {
     pub(super) fn give_up_unsound(&mut self, resource: &GroupResource) {
         for id in self.collections.ids_of(resource) {
             let is_sound = self.collections.get(id).is_none_or(|collection| {
-                let (version, form) = (&collection.scope.resource.version, collection.form);
-                let mut members = collection.members().keys();
-                members.all(|member| self.facts.find(resource, member, version, form).is_some())
+                let mut members = collection.members().iter();
+                members.all(|(id, member)| {
+                    let held = collection.state(member);
+                    self.facts.at(resource, id, held).is_some()
+                })
             });
             if !is_sound {
                 self.give_up(id);
@@ -369,8 +421,14 @@ impl State {
                     && collection.form == form
                     && collection.may_hold(&id)
             });
-            if !is_held {
-                self.forget(&resource, &id, &object.resource.version, form);
+            if is_held {
+                continue;
+            }
+            let facts = self.facts.get(&resource, &id).to_vec();
+            for fact in facts {
+                if fact.form == form && *fact.version == *object.resource.version {
+                    self.forget(&resource, &id, fact.state());
+                }
             }
         }
     }
@@ -437,7 +495,7 @@ impl State {
         let changes = known.observe(feed, event, now);
         let has_grown = known.members().len() > members && !is_unfiltered(&known.scope);
         if (known.resource_version, known.confirmed) != before {
-            self.write_changes(collection, changes);
+            self.write_changes(collection, changes, now);
         }
         if has_grown {
             self.bound_filtered();
@@ -450,15 +508,19 @@ impl State {
             return;
         };
         let on_disk = collection.complete;
+        let resource = GroupResource::of(&collection.scope.resource);
         let members: Vec<ObjectId> = collection.members().keys().cloned().collect();
         collection.give_up();
         if on_disk {
             self.writes
                 .put(Table::Collections, id.to_be_bytes().into(), None);
-            for member in members {
+            for member in &members {
                 self.writes
-                    .put(Table::Members, member_key(id, &member), None);
+                    .put(Table::Members, member_key(id, member), None);
             }
+        }
+        for member in &members {
+            self.prune(&resource, member, 0);
         }
     }
 
@@ -496,11 +558,18 @@ impl State {
 
     // --- writing ---
 
-    fn write_changes(&mut self, id: u64, changes: Vec<Change>) {
+    fn write_changes(&mut self, id: u64, changes: Vec<Change>, now: u64) {
         let Some(collection) = self.collections.get(id) else {
             return;
         };
         let resource = GroupResource::of(&collection.scope.resource);
+        for change in &changes {
+            let (Change::Put(member, _) | Change::Remove(member)) = change;
+            self.prune(&resource, member, now);
+        }
+        let Some(collection) = self.collections.get(id) else {
+            return;
+        };
         if !collection.complete || self.keeping(&resource) != Keeping::Disk {
             return;
         }
@@ -571,8 +640,9 @@ mod tests {
                 len: 2,
                 learnt: 0,
                 traits: Traits::default(),
+                listed_until: 0,
             };
-            state.facts.upsert(&pods, &id(n), fact);
+            state.facts.insert(&pods, id(n), fact);
         }
         state
     }

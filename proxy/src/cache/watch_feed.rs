@@ -11,7 +11,7 @@ use super::grants::Granted;
 use super::key::{GroupResource, ObjectId, is_unfiltered};
 use super::learn::{bare_object, form, granted};
 use super::pages::{MAX_LIST_OBJECTS, PartialList};
-use super::state::{Keeping, NotLearnt, Object, State};
+use super::state::{Keeping, NotLearnt, Object, Seen, State};
 use super::wire::{EventType, WatchEvent};
 use super::{Shared, unix_seconds};
 use crate::identity::ServiceAccount;
@@ -192,6 +192,10 @@ impl WatchFeed {
             bare,
             labels: &meta.labels,
             bytes: &bytes,
+            seen: match &self.initial {
+                Some(_) => Seen::Listed,
+                None => Seen::Streamed,
+            },
         };
         state.learn_object(&self.scope.resource, &object, now)?;
         let id = (state.facts).shared(&GroupResource::of(&self.scope.resource), id);
@@ -204,9 +208,11 @@ impl WatchFeed {
         }
         let event = Event {
             resource_version,
-            what: What::Put(id),
+            what: What::Put(id.clone()),
         };
         state.observe(self.collection, self.feed, event, now);
+        let resource = GroupResource::of(&self.scope.resource);
+        state.prune(&resource, &id, now);
         Ok(())
     }
 

@@ -158,7 +158,7 @@ async fn a_list_of_one_object_cannot_touch_its_siblings() {
     );
     assert_eq!(
         names(bench.list("x", PODS_IN_A).await),
-        Ok(vec!["p@15".to_owned(), "q@6".to_owned()])
+        Ok(vec!["p@5".to_owned(), "q@6".to_owned()])
     );
 }
 

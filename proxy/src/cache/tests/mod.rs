@@ -2,6 +2,7 @@
 
 mod answers;
 mod damage;
+mod history;
 mod learning;
 mod reading;
 mod recorded;
