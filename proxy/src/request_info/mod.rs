@@ -38,7 +38,7 @@ pub struct GroupVersionResource {
     pub resource: String,
 }
 
-/// What a LIST or WATCH covers. Selectors are the raw query values, empty when absent.
+/// What a LIST or WATCH covers. Selectors are in their one text ([`selector`]), empty when absent; what is none is the raw query value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope {
     pub resource: GroupVersionResource,

@@ -4,6 +4,7 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use super::query::{self, Query};
+use super::selector::{FieldSelector, LabelSelector};
 use super::{ListOptions, ObjectKey, ParseError, RequestInfo, Scope, Verb, Written};
 
 /// What follows `namespaces/NAME` and is still the Namespace object's own.
@@ -52,12 +53,12 @@ pub(super) fn scope(info: &RequestInfo) -> Option<Scope> {
     Some(Scope {
         resource: info.group_version_resource(),
         namespace: Some(object_namespace(info)).filter(|namespace| !namespace.is_empty()),
-        label_selector: info.options.label_selector.clone(),
-        field_selector: if names_one {
+        label_selector: LabelSelector::canonical(&info.options.label_selector),
+        field_selector: FieldSelector::canonical(&if names_one {
             named_field_selector(info)?
         } else {
             info.options.field_selector.clone()
-        },
+        }),
     })
 }
 

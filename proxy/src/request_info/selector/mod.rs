@@ -2,6 +2,7 @@
 //!
 //! What the API server would refuse with a 400 is an error here, so that nobody answers it.
 
+mod canonical;
 mod field;
 mod label;
 mod selectable;

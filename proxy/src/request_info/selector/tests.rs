@@ -132,3 +132,43 @@ fn the_old_name_of_a_pods_node_is_the_new_one() {
     let selector = selector.of_resource("", "pods").unwrap();
     assert!(selector.matches(|field| (field == "spec.nodeName").then_some("n")));
 }
+
+#[test]
+fn selectors_that_say_the_same_have_one_text() {
+    let labels = |text| LabelSelector::canonical(text);
+    assert_eq!(labels("b in (2,1,2), !c,a==1,a"), "!c,a,a=1,b in (1,2)");
+    assert_eq!(labels("a in (x)"), "a=x");
+    assert_eq!(labels("a in (,x),b="), "a in (,x),b=");
+    assert_eq!(labels(" "), "");
+    assert_eq!(labels("a b"), "a b");
+    let fields = |text| FieldSelector::canonical(text);
+    assert_eq!(
+        fields("involvedObject.uid=5,,involvedObject.name==x,involvedObject.uid=5"),
+        "involvedObject.name=x,involvedObject.uid=5"
+    );
+    assert_eq!(fields(r"a!=\\\,\="), r"a!=\\\,\=");
+    assert_eq!(fields("a=b=c"), "a=b=c");
+}
+
+#[test]
+fn a_selector_means_what_its_one_text_means() {
+    let mut seen = 0;
+    for [selector, _, _] in vectors("LABEL").chain(vectors("FIELD")) {
+        let selector: String = serde_json::from_str(selector).unwrap();
+        if let Ok(parsed) = LabelSelector::parse(&selector) {
+            let again = LabelSelector::parse(&parsed.to_string()).unwrap();
+            assert_eq!(again.to_string(), parsed.to_string(), "{selector:?}");
+            let mut requirements = parsed.requirements().iter();
+            assert!(requirements.all(|one| again.requirements().contains(one)));
+            seen += 1;
+        }
+        if let Ok(parsed) = FieldSelector::parse(&selector) {
+            let again = FieldSelector::parse(&parsed.to_string()).unwrap();
+            assert_eq!(again.to_string(), parsed.to_string(), "{selector:?}");
+            let mut requirements = parsed.requirements().iter();
+            assert!(requirements.all(|one| again.requirements().contains(one)));
+            seen += 1;
+        }
+    }
+    assert!(seen > 1000, "too few to tell anything: {seen}");
+}
