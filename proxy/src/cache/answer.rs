@@ -5,21 +5,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{ETAG, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, Response};
 
+use super::answer_response;
 use super::collection::Collection;
 use super::facts::Fact;
 use super::form::Form;
 use super::headers;
-use super::key::{GroupResource, ObjectId, parse_fact_key, response_key};
+use super::key::{GroupResource, ObjectId, parse_fact_key};
 use super::learn::granted;
 use super::object::Stored;
 use super::reading::Part;
-use super::record;
 use super::responses::kept_path;
 use super::state::State;
-use super::store::{Snapshot, StoreError, Table};
+use super::store::{Snapshot, StoreError};
 use super::{Granted, Shared, unix_seconds};
 use crate::body::{self, Body};
 use crate::identity::ServiceAccount;
@@ -34,7 +33,7 @@ pub(super) struct Asked<'a> {
     pub(super) info: &'a RequestInfo,
     pub(super) request: &'a HeaderMap,
     /// Best first.
-    accepted: Vec<Representation>,
+    pub(super) accepted: Vec<Representation>,
     pub(super) now: u64,
 }
 
@@ -140,7 +139,7 @@ pub(super) fn read_failed(shared: &Shared, stored: &Stored, error: &StoreError) 
 
 pub(super) fn get(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
     if let Some(path) = kept_path(asked.info) {
-        return response(asked, &path);
+        return answer_response::response(asked, &path);
     }
     let Some(Granted::Object(key)) = granted(asked.info) else {
         return Err(Reason::NotCacheable);
@@ -233,52 +232,6 @@ fn find<'s>(
         .map(|collection| collection.confirmed)
         .fold(fact.learnt, u64::max);
     Ok((fact, confirmed))
-}
-
-// --- whole responses ---
-
-fn response(asked: &Asked<'_>, path: &str) -> Result<Response<Body>, Reason> {
-    let (key, fact, unwritten, snapshot) = {
-        let state = asked.shared.lock();
-        if !state.responses.knows(path) {
-            return Err(Reason::NeverSeen);
-        }
-        if !state.grants.covers_path(asked.caller, path) {
-            return Err(Reason::NoGrant);
-        }
-        let found = state.responses.find(path, &asked.accepted);
-        let (key, fact) = found.ok_or(Reason::NotAcceptable)?;
-        let key = response_key(&key.path, &key.accept);
-        let unwritten = state.writes.get(Table::Bodies, &key);
-        (key, fact.clone(), unwritten, snapshot(&state)?)
-    };
-    let mut headers = headers::cached(&fact.content_type, asked.age(fact.learnt), asked.request);
-    if let Some(etag) = fact
-        .etag
-        .as_deref()
-        .and_then(|etag| HeaderValue::from_str(etag).ok())
-    {
-        let is_known = asked.request.get(IF_NONE_MATCH) == Some(&etag);
-        headers.insert(ETAG, etag);
-        if is_known {
-            let mut not_modified = with_headers(body::empty(), headers);
-            *not_modified.status_mut() = StatusCode::NOT_MODIFIED;
-            return Ok(not_modified);
-        }
-    }
-    let stored = match unwritten {
-        Some(unwritten) => Some(unwritten),
-        None => snapshot
-            .get(Table::Bodies, &key)
-            .map_err(|error| store_failed(&error))?,
-    };
-    let stored = stored
-        .filter(|stored| record::open("body", &key, stored).is_ok())
-        .ok_or(Reason::Store)?;
-    Ok(with_headers(
-        body::full(stored.slice(record::HEADER..)),
-        headers,
-    ))
 }
 
 pub(super) fn with_headers(body: Body, headers: HeaderMap) -> Response<Body> {

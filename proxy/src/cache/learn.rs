@@ -12,7 +12,9 @@ use super::grants::Granted;
 use super::inflate::Inflate;
 use super::key::{GroupResource, ObjectId};
 use super::pages::{MAX_LIST_OBJECTS, NextPage, PartialList};
-use super::responses::{MAX_RESPONSE_BYTES, ResponseFact, ResponseKey, kept_path, normalised};
+use super::responses::{
+    MAX_RESPONSE_BYTES, ResponseFact, ResponseKey, granted_path, kept_path, normalised,
+};
 use super::state::{Keeping, NotLearnt, Object, Seen};
 use super::wire::{self, ListHead, ListItem, ListSplitter, MAX_OBJECT_BYTES};
 use super::{Shared, unix_seconds};
@@ -54,11 +56,14 @@ impl Learner {
         response: &response::Parts,
         now: SystemTime,
     ) -> Option<Self> {
+        let now = unix_seconds(now);
+        if response.status == StatusCode::NOT_MODIFIED {
+            not_modified(shared, caller, info, request, &response.headers, now);
+        }
         if response.status != StatusCode::OK || !info.method_is_get {
             return None;
         }
         let granted = granted(info)?;
-        let now = unix_seconds(now);
         shared.lock().grant(caller, granted.clone(), now);
         let mut inflate = Inflate::new(request, &response.headers)?;
         let what = match &granted {
@@ -70,9 +75,9 @@ impl Learner {
                 let form = form(request, &response.headers)?;
                 single(shared, object, form)?
             }
-            Granted::Path(path) => {
+            Granted::Path(_) => {
                 inflate.leave_indentation();
-                whole(path, request, &response.headers, now)?
+                whole(kept_path(info)?, request, &response.headers, now)?
             }
             Granted::GetRefused(_) => return None,
         };
@@ -130,6 +135,27 @@ impl Learner {
 /// Of a scope's words together. Selectors that people write are a tenth of it; a client that makes up longer ones fills no memory with them.
 const MAX_SCOPE_BYTES: usize = 2048;
 
+/// The client has what it asked for: the upstream let it read that, and says which edition is still the current one.
+fn not_modified(
+    shared: &Shared,
+    caller: &ServiceAccount,
+    info: &RequestInfo,
+    request: &HeaderMap,
+    response: &HeaderMap,
+    now: u64,
+) {
+    let Some(path) = kept_path(info).filter(|_| info.method_is_get) else {
+        return;
+    };
+    let mut state = shared.lock();
+    let granted = Granted::Path(granted_path(&path).to_owned());
+    state.grant(caller, granted, now);
+    if let Some(etag) = response.get(ETAG).and_then(|etag| etag.to_str().ok()) {
+        let accept = normalised(&accept::of_request(request));
+        state.confirm_response(ResponseKey { path, accept }, etag, now);
+    }
+}
+
 /// What a 2xx answer to this request lets its caller read. `None`: a request whose answer says nothing the cache could tell again.
 pub(super) fn granted(info: &RequestInfo) -> Option<Granted> {
     if info.options.unknown.is_some()
@@ -139,7 +165,7 @@ pub(super) fn granted(info: &RequestInfo) -> Option<Granted> {
         return None;
     }
     if let Some(path) = kept_path(info) {
-        return Some(Granted::Path(path));
+        return Some(Granted::Path(granted_path(&path).to_owned()));
     }
     match info.verb {
         Verb::List | Verb::Watch => {
@@ -195,7 +221,7 @@ fn single(shared: &Shared, object: &ObjectKey, form: Form) -> Option<What> {
     (keeping != Keeping::Never).then(|| What::Object(object.clone(), form, Vec::new()))
 }
 
-fn whole(path: &str, request: &HeaderMap, headers: &HeaderMap, now: u64) -> Option<What> {
+fn whole(path: String, request: &HeaderMap, headers: &HeaderMap, now: u64) -> Option<What> {
     let text = |name| {
         let value: Option<&str> = headers
             .get(name)
@@ -204,7 +230,7 @@ fn whole(path: &str, request: &HeaderMap, headers: &HeaderMap, now: u64) -> Opti
     };
     let content_type = text(CONTENT_TYPE)?;
     let key = ResponseKey {
-        path: path.to_owned(),
+        path,
         accept: normalised(&accept::of_request(request)),
     };
     let fact = ResponseFact {

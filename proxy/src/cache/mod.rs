@@ -8,6 +8,7 @@
 
 mod answer;
 mod answer_list;
+mod answer_response;
 mod answer_watch;
 mod aside;
 mod collection;

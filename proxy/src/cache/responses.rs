@@ -95,6 +95,21 @@ impl Responses {
         }
     }
 
+    /// The upstream says that the edition with this tag is still the current one; the response as it is now, if it is known.
+    pub(super) fn confirm(
+        &mut self,
+        key: &ResponseKey,
+        etag: &str,
+        now: u64,
+    ) -> Option<ResponseFact> {
+        let fact = self.of.get_mut(&key.path)?.get_mut(&key.accept)?;
+        if fact.etag.as_deref() != Some(etag) {
+            return None;
+        }
+        fact.learnt = now;
+        Some(fact.clone())
+    }
+
     pub(super) fn knows(&self, path: &str) -> bool {
         self.of.contains_key(path)
     }
@@ -184,6 +199,13 @@ pub(super) fn kept_path(info: &RequestInfo) -> Option<String> {
         _ => None,
     }
     .filter(|path| path.len() <= MAX_PATH_BYTES)
+}
+
+/// What the API server let somebody read who was answered under `kept`, a [`kept_path`]: it authorizes the path alone
+/// (`apiserver:pkg/authorization/authorizer/interfaces.go`, `GetPath`), whichever edition the query asks for. And no other path: that
+/// `/api` and `/apis` are in the same ClusterRole by default (`system:discovery`) is the administrator's to change.
+pub(super) fn granted_path(kept: &str) -> &str {
+    kept.split_once('?').map_or(kept, |(path, _)| path)
 }
 
 fn is_openapi_hash(parts: &[&str], term: &str) -> bool {

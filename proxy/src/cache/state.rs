@@ -457,6 +457,14 @@ impl State {
         Ok(())
     }
 
+    /// A response that is known is still the current one.
+    pub(super) fn confirm_response(&mut self, key: ResponseKey, etag: &str, now: u64) {
+        if let Some(fact) = self.responses.confirm(&key, etag, now) {
+            let stored = response_key(&key.path, &key.accept);
+            self.put_record(Table::Responses, stored, &persist::response(&key, &fact));
+        }
+    }
+
     // --- streams ---
 
     /// A stream on this scope starts; its id, and that of its collection.

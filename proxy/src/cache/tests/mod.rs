@@ -6,6 +6,7 @@ mod history;
 mod learning;
 mod reading;
 mod recorded;
+mod responses;
 mod restart;
 mod traps;
 mod watches;
