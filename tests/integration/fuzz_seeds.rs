@@ -17,6 +17,8 @@ const TARGETS: &[(&str, Body)] = &[
     ("client_hello", bodies::client_hello),
     ("request_info", bodies::request_info),
     ("accept", bodies::accept),
+    ("selectors", bodies::selectors),
+    ("fields", bodies::fields),
     ("jwt", bodies::jwt),
     ("jwks", bodies::jwks),
 ];

@@ -4,8 +4,10 @@
 
 mod identity;
 mod request;
+mod selectors;
 mod wire;
 
 pub use identity::{jwks, jwt, service_account_of};
 pub use request::{accept, client_hello, request_info};
+pub use selectors::{fields, selectors};
 pub use wire::{list_json, list_protobuf, metadata, watch_json, watch_protobuf};
