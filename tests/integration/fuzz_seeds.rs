@@ -14,6 +14,7 @@ const TARGETS: &[(&str, Body)] = &[
     ("list_json", bodies::list_json),
     ("list_protobuf", bodies::list_protobuf),
     ("metadata", bodies::metadata),
+    ("row", bodies::row),
     ("client_hello", bodies::client_hello),
     ("request_info", bodies::request_info),
     ("accept", bodies::accept),

@@ -1,10 +1,13 @@
-//! Lists and watch streams: however the bytes are cut, the same comes out; what is written reads back as it was.
+//! Lists, watch streams and what is made of their objects: however the bytes are cut, the same comes out; what is written reads back as it was.
+
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use holdfast::cache::wire::{
-    ListHead, ListItem, ListSplitter, TABLE_KIND, WatchEvent, WatchSplitter, WireError, envelope,
-    list_body, metadata_of, open_envelope, open_table, read_meta, read_row_meta, table_of_one,
-    watch_event, with_type_meta, without_type_meta,
+    AgeColumns, ListHead, ListItem, ListSplitter, ObjectMeta, TABLE_KIND, WatchEvent,
+    WatchSplitter, WireError, crd_columns, envelope, list_body, metadata_of, open_envelope,
+    open_table, read_meta, read_row_meta, row_with_object, table_of_one, watch_event,
+    with_type_meta, without_type_meta,
 };
 use holdfast::request_info::accept::Encoding;
 
@@ -22,7 +25,7 @@ pub fn list_json(data: &[u8]) {
     };
     for item in items {
         if head.is_table() {
-            row(&head, &item);
+            listed_row(&head, &item);
             continue;
         }
         let whole = with_type_meta(&item.bytes, "v1", "Kind");
@@ -73,8 +76,31 @@ pub fn metadata(data: &[u8]) {
     }
 }
 
+/// A CustomResourceDefinition, or an object: the row of one by the other is a row, and its age is as fresh as can be.
+pub fn row(data: &[u8]) {
+    const DEFINITION: &[u8] = include_bytes!("../corpus/row/gadget-crd.json");
+    const OBJECT: &[u8] = include_bytes!("../corpus/row/floats.json");
+    for (definition, object) in [(data, OBJECT), (DEFINITION, data)] {
+        let object = Bytes::copy_from_slice(object);
+        let Ok(columns) = crd_columns(definition, "v1") else {
+            continue;
+        };
+        let ages = AgeColumns::of(columns.definitions()).expect("columns of our own");
+        let Ok(row) = holdfast::cache::wire::row(&columns, &object, UNIX_EPOCH) else {
+            continue;
+        };
+        let alone = row_with_object(&row, None).expect("a row of our own");
+        assert_eq!(read_row_meta(&alone), Ok(ObjectMeta::default()));
+        // An object with metadata of other types has a row all the same.
+        if read_row_meta(&row).is_ok() {
+            let fresh = ages.refresh(&row, UNIX_EPOCH).expect("a row of our own");
+            assert_eq!(fresh, row);
+        }
+    }
+}
+
 /// A row of a Table makes a Table of its own.
-fn row(head: &ListHead, item: &ListItem) {
+fn listed_row(head: &ListHead, item: &ListItem) {
     assert_eq!(read_row_meta(&item.bytes), Ok(item.meta.clone()));
     let table = table_of_one(1, &head.columns, &item.bytes);
     let one = open_table(&table).expect("a Table of our own");

@@ -1,14 +1,61 @@
-//! JSON with the bytes that Go's `encoding/json` gives it.
+//! JSON with the bytes that Go's `encoding/json` gives it, and numbers as Go prints them.
+
+use std::io::{self, Write};
 
 use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
 
 use super::WireError;
 
 /// The value as Go writes it, without white space. `broken` is the error for a value that has no JSON.
 pub(super) fn to_go_json(value: &impl Serialize, broken: WireError) -> Result<Vec<u8>, WireError> {
-    serde_json::to_string(value)
-        .map(|text| as_go_writes(&text))
-        .map_err(|_| broken)
+    let mut json = Vec::new();
+    value
+        .serialize(&mut Serializer::with_formatter(&mut json, GoNumbers))
+        .map_err(|_| broken)?;
+    let text = str::from_utf8(&json).map_err(|_| broken)?;
+    Ok(as_go_writes(text))
+}
+
+/// Numbers as Go decodes JSON into `any` (what no int64 holds is a float64) and writes them again.
+struct GoNumbers;
+
+impl Formatter for GoNumbers {
+    fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        writer.write_all(float_json(value).as_bytes())
+    }
+
+    fn write_u64<W: ?Sized + Write>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
+        match i64::try_from(value) {
+            Ok(value) => self.write_i64(writer, value),
+            Err(_) => self.write_f64(writer, value as f64),
+        }
+    }
+}
+
+/// A float64 in JSON (`encoding/json:floatEncoder`).
+pub(super) fn float_json(value: f64) -> String {
+    if value == 0.0 || (1e-6..1e21).contains(&value.abs()) {
+        return value.to_string();
+    }
+    let (digits, exponent) = scientific(value);
+    format!("{digits}e{exponent:+}")
+}
+
+/// A float64 as Go prints it, with `%v` and in YAML alike (`strconv:FormatFloat`, 'g' with the shortest precision).
+pub(super) fn float_text(value: f64) -> String {
+    let (digits, exponent) = scientific(value);
+    if (-4..6).contains(&exponent) {
+        return value.to_string();
+    }
+    format!("{digits}e{exponent:+03}")
+}
+
+/// The shortest digits that read back as the same number, and the power of ten.
+fn scientific(value: f64) -> (String, i32) {
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    (digits.to_owned(), exponent.parse().unwrap_or_default())
 }
 
 /// Valid JSON, without the white space around its values and with what HTML might read escaped in its strings (`encoding/json:appendCompact`).
@@ -56,6 +103,30 @@ mod tests {
         ] {
             assert_eq!(as_go_writes(text), written.as_bytes(), "{text}");
         }
+    }
+
+    #[test]
+    fn floats_are_written_as_go_does() {
+        for (value, text, json) in [
+            (0.0, "0", "0"),
+            (1.5, "1.5", "1.5"),
+            (-7.0, "-7", "-7"),
+            (0.0001, "0.0001", "0.0001"),
+            (0.00001, "1e-05", "0.00001"),
+            (1e-7, "1e-07", "1e-7"),
+            (100000.5, "100000.5", "100000.5"),
+            (20000000.5, "2.00000005e+07", "20000000.5"),
+            (1e20, "1e+20", "100000000000000000000"),
+            (1e21, "1e+21", "1e+21"),
+            (-1.25e300, "-1.25e+300", "-1.25e+300"),
+        ] {
+            assert_eq!((&*float_text(value), &*float_json(value)), (text, json));
+        }
+        let broken = WireError::Malformed("number");
+        assert_eq!(
+            to_go_json(&u64::MAX, broken),
+            Ok(b"18446744073709552000".to_vec())
+        );
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! The bytes of lists, watch streams and objects, JSON and protobuf, and of what else the API server makes of them (metadata alone, Tables):
 //! split, read the metadata, write. Pure, no I/O; bytes in, value or "incomplete" out.
 
+mod age;
+mod columns;
 mod fields;
 mod go_json;
 mod json;
+mod json_path;
 mod list;
 mod list_json;
 mod list_protobuf;
 mod metadata;
 mod object_meta;
 mod protobuf;
+mod row;
 mod scan;
 mod table;
 mod terminating;
@@ -23,6 +27,7 @@ use bytes::Bytes;
 
 use crate::request_info::accept::Encoding;
 
+pub use columns::{Columns, crd_columns, default_columns};
 pub use fields::read_fields;
 pub use json::{with_type_meta, without_type_meta};
 pub use list::{ListHead, ListItem, ListSplitter};
@@ -30,6 +35,7 @@ pub use metadata::{
     META_VERSION, PARTIAL_OBJECT, PARTIAL_OBJECT_LIST, metadata_head, metadata_item, metadata_of,
 };
 pub use protobuf::{Envelope, envelope, open_envelope, read_raw_meta};
+pub use row::{AgeColumns, row, row_with_object};
 pub use table::{OneRow, TABLE_KIND, bookmark_row, open_table, read_row_meta, table_of_one};
 pub use terminating::may_be_deleted;
 pub use watch::WatchSplitter;

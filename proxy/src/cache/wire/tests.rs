@@ -15,6 +15,7 @@ macro_rules! recorded {
 }
 
 mod metadata;
+mod row;
 mod table;
 
 fn events(encoding: Encoding, pieces: &[&[u8]]) -> Result<Vec<WatchEvent>, WireError> {
