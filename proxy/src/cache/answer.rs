@@ -16,6 +16,7 @@ use super::key::{GroupResource, ObjectId, parse_fact_key};
 use super::learn::granted;
 use super::object::Stored;
 use super::reading::Part;
+use super::rendering::Rendering;
 use super::responses::kept_path;
 use super::state::State;
 use super::store::{Snapshot, StoreError};
@@ -61,10 +62,13 @@ impl<'a> Asked<'a> {
         })
     }
 
-    /// How much the client likes a form: 0 is best. `None`: not at all.
-    pub(super) fn preference(&self, form: Form) -> Option<usize> {
-        let is_it = |accepted: &Representation| Form::of(accepted) == Some(form);
-        self.accepted.iter().position(is_it)
+    /// What can be told of a form, as the client likes it best, and how much that is: 0 is best. `None`: nothing.
+    pub(super) fn rendering(&self, form: Form) -> Option<(usize, Rendering)> {
+        let mut accepted = self.accepted.iter().enumerate();
+        accepted.find_map(|(preference, wanted)| {
+            let rendering = Rendering::of(form, wanted)?;
+            Some((preference, rendering))
+        })
     }
 
     pub(super) fn age(&self, confirmed: u64) -> u64 {
@@ -85,12 +89,14 @@ impl<'a> Asked<'a> {
         let mut found: Vec<_> = covering
             .inspect(|_| is_known = true)
             .filter_map(|(collection, narrowing)| {
-                let preference = self.preference(collection.form)?;
+                let (preference, rendering) = self.rendering(collection.form)?;
                 let part = Part {
                     collection: state.collections.id(&collection.scope, collection.form)?,
                     narrowing,
                     resource_version: collection.resource_version,
                     resource: collection.scope.resource.clone(),
+                    form: collection.form,
+                    rendering,
                 };
                 Some((preference, collection, part))
             })
@@ -101,8 +107,9 @@ impl<'a> Asked<'a> {
                 false => Reason::Incomplete,
             });
         }
-        found.sort_by_key(|(preference, collection, _)| {
-            (Reverse(collection.resource_version), *preference)
+        found.sort_by_key(|(preference, collection, part)| {
+            let freshest = Reverse(collection.resource_version);
+            (freshest, *preference, !part.rendering.is_same())
         });
         let found = found.into_iter();
         Ok(found
@@ -145,20 +152,19 @@ pub(super) fn get(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
         return Err(Reason::NotCacheable);
     };
     let id = ObjectId::of(&key).ok_or(Reason::BadRequest)?;
-    let (stored, confirmed, snapshot) = {
+    let (stored, rendering, confirmed, snapshot) = {
         let state = asked.shared.lock();
-        let (fact, confirmed) = find(asked, &state, &key, &id)?;
+        let (fact, rendering, confirmed) = find(asked, &state, &key, &id)?;
         let stored = Stored::of(&state, &GroupResource::of(&key.resource), &id, fact);
-        (stored, confirmed, snapshot(&state)?)
+        (stored, rendering, confirmed, snapshot(&state)?)
     };
-    let object = stored.read_whole(snapshot.as_ref(), &key.resource);
+    let object = stored.told_whole(snapshot.as_ref(), &key.resource, &rendering);
     let object = object.map_err(|error| read_failed(asked.shared, &stored, &error))?;
-    let encoding = stored.form.encoding();
-    let body = match encoding {
+    let body = match rendering.encoding(stored.form) {
         Encoding::Json => line(&object),
         Encoding::Protobuf => object,
     };
-    let content_type = headers::content_type(encoding);
+    let content_type = rendering.content_type(stored.form);
     let headers = headers::cached(content_type, asked.age(confirmed), asked.request);
     Ok(with_headers(body::full(body), headers))
 }
@@ -182,7 +188,7 @@ fn find<'s>(
     state: &'s State,
     key: &ObjectKey,
     id: &ObjectId,
-) -> Result<(&'s Fact, u64), Reason> {
+) -> Result<(&'s Fact, Rendering, u64), Reason> {
     let resource = GroupResource::of(&key.resource);
     let of_version = || {
         let collections = state
@@ -223,15 +229,17 @@ fn find<'s>(
             Reason::NeverSeen
         });
     }
-    let fact = known
-        .filter_map(|fact| Some((fact, asked.preference(fact.form)?)))
-        .max_by_key(|(fact, preference)| (fact.resource_version, Reverse(*preference)))
-        .map(|(fact, _)| fact)
+    let (fact, (_, rendering)) = known
+        .filter_map(|fact| Some((fact, asked.rendering(fact.form)?)))
+        .min_by_key(|(fact, (preference, rendering))| {
+            let freshest = Reverse(fact.resource_version);
+            (freshest, *preference, !rendering.is_same())
+        })
         .ok_or(Reason::NotAcceptable)?;
     let confirmed = vouching(fact)
         .map(|collection| collection.confirmed)
         .fold(fact.learnt, u64::max);
-    Ok((fact, confirmed))
+    Ok((fact, rendering, confirmed))
 }
 
 pub(super) fn with_headers(body: Body, headers: HeaderMap) -> Response<Body> {

@@ -1,26 +1,21 @@
 //! Answers to LIST: a complete collection, or the part of it that is asked for, read from the store while it is sent.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Response};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
 
+use super::Granted;
 use super::answer::{Asked, with_headers};
 use super::collection::Collection;
 use super::headers;
 use super::key::{ObjectId, is_unfiltered};
 use super::learn::granted;
+use super::list_stream::ListStream;
 use super::paging::Continue;
-use super::reading::{Cursor, Part, Pulled, Reading};
+use super::reading::Part;
 use super::state::State;
-use super::wire::{ListHead, list_body};
-use super::{Granted, Shared};
-use crate::body::{Body, BoxError};
+use super::wire::ListHead;
+use crate::body::Body;
 use crate::policy::Reason;
-use crate::request_info::accept::Encoding;
 use crate::request_info::{ListOptions, Scope};
 
 pub(super) fn list(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
@@ -38,14 +33,20 @@ pub(super) fn list(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
         ..ListHead::default()
     };
     let sizes = page.cut(&state, collection, &part, &scope, &mut head)?;
-    let (encoding, confirmed) = (collection.form.encoding(), collection.confirmed);
+    let age = asked.age(collection.confirmed);
     drop(state);
-    let content_type = headers::content_type(encoding);
-    let mut headers = headers::cached(content_type, asked.age(confirmed), asked.request);
-    let cursor = Cursor::Members(page.after);
-    let reading = Reading::new(asked.shared.clone(), part, cursor, false);
-    let (body, len) = streamed(asked.shared, encoding, &head, &sizes, reading);
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
+    let content_type = part.rendering.content_type(part.form);
+    let mut headers = headers::cached(content_type, age, asked.request);
+    let list = ListStream {
+        head: part.rendering.head(head),
+        sizes,
+        part,
+        after: page.after,
+    };
+    let (body, len) = list.body(asked.shared);
+    if let Some(len) = len {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
+    }
     Ok(with_headers(body, headers))
 }
 
@@ -169,77 +170,5 @@ fn list_kind(collection: &Collection) -> String {
     match &*collection.list_kind {
         "" => format!("{}List", collection.kind),
         known => known.to_owned(),
-    }
-}
-
-/// A list that is read from the store while it is sent. What cannot be read breaks the body off: a list with a hole is not a list.
-fn streamed(
-    shared: &Arc<Shared>,
-    encoding: Encoding,
-    head: &ListHead,
-    sizes: &[usize],
-    reading: Reading,
-) -> (Body, u64) {
-    let failed = Arc::new(Mutex::new(None));
-    let items = Items {
-        reading,
-        count: sizes.len(),
-        bytes: sizes.iter().sum(),
-        is_page: !head.continue_token.is_empty(),
-        failed: failed.clone(),
-    };
-    let chunks = list_body(encoding, head, sizes.iter().copied(), items);
-    let len = chunks.content_length();
-    let chunks = chunks.map(move |chunk| {
-        let failed = *failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.map_or(Ok(chunk), Err)
-    });
-    let frames = futures_util::stream::unfold(
-        Pulled::new(shared.clone(), chunks),
-        |mut chunks| async move {
-            let chunk = chunks.next().await?;
-            let broken_off = |reason| BoxError::from(format!("a list broke off: {reason:?}"));
-            Some((chunk.map(Frame::data).map_err(broken_off), chunks))
-        },
-    );
-    (BodyExt::boxed_unsync(StreamBody::new(frames)), len)
-}
-
-/// The objects of a list: as many, and as many bytes of them, as were there when its length was told.
-struct Items {
-    reading: Reading,
-    count: usize,
-    bytes: usize,
-    is_page: bool,
-    failed: Arc<Mutex<Option<Reason>>>,
-}
-
-impl Items {
-    fn read(&mut self) -> Result<Option<Bytes>, Reason> {
-        // Whatever follows is of the next page.
-        if self.is_page && self.count == 0 {
-            return Ok(None);
-        }
-        let Some(item) = self.reading.next().transpose()? else {
-            return (self.count == 0 && self.bytes == 0)
-                .then_some(None)
-                .ok_or(Reason::Expired);
-        };
-        let left = self.bytes.checked_sub(item.object.len());
-        let left = left.zip(self.count.checked_sub(1));
-        (self.bytes, self.count) = left.ok_or(Reason::Expired)?;
-        Ok(Some(item.object))
-    }
-}
-
-impl Iterator for Items {
-    type Item = Bytes;
-
-    /// Ends where it fails; what follows is never sent.
-    fn next(&mut self) -> Option<Bytes> {
-        self.read().unwrap_or_else(|reason| {
-            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
-            None
-        })
     }
 }

@@ -34,17 +34,19 @@ pub(super) fn watch(asked: &Asked<'_>) -> Result<WatchAnswer, Reason> {
     let state = asked.shared.lock();
     let candidates = asked.collections(&state, &scope)?;
     let (collection, part) = candidates.into_iter().next().ok_or(Reason::Incomplete)?;
+    let api_version = collection.form.api_version(&scope.resource);
+    let (api_version, kind) = part.rendering.type_meta(api_version, &collection.kind);
     let format = WatchFormat {
-        encoding: collection.form.encoding(),
-        api_version: collection.form.api_version(&scope.resource),
-        kind: collection.kind.to_string(),
+        encoding: part.rendering.encoding(part.form),
+        api_version,
+        kind,
     };
     let mut resource_version = collection.resource_version;
     if let Start::After(after) = start {
         // What the client has seen and we have not is the upstream's to tell.
         resource_version = resource_version.max(after);
     }
-    let content_type = headers::watch_content_type(collection.form.encoding());
+    let content_type = part.rendering.watch_content_type(part.form);
     let headers = headers::cached(content_type, asked.age(collection.confirmed), asked.request);
     let (cursor, end) = replay(asked, &state, collection, &part, start)?;
     let end =

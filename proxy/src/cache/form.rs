@@ -1,11 +1,9 @@
 //! What the bytes of a fact are: the same object is stored once per form that an answer showed it in.
 
 use super::key::api_version;
+use super::wire;
 use crate::request_info::GroupVersionResource;
 use crate::request_info::accept::{Encoding, Representation};
-
-/// The version of metadata alone and of a Table, whatever the resource.
-const META_V1: &str = "meta.k8s.io/v1";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Form {
@@ -42,16 +40,24 @@ impl Form {
     pub(super) fn api_version(self, resource: &GroupVersionResource) -> String {
         match self {
             Self::Object(_) => api_version(resource),
-            Self::Metadata(_) | Self::Row => META_V1.to_owned(),
+            Self::Metadata(_) | Self::Row => wire::META_VERSION.to_owned(),
         }
     }
 
-    /// Whether `kind` may be what has this form.
+    /// Whether `kind` may be that of an item, in a list of this form. A row shows its object's metadata.
+    pub(super) fn is_item_kind(self, kind: &str) -> bool {
+        match self {
+            Self::Object(_) => !kind.is_empty(),
+            Self::Metadata(_) | Self::Row => kind == wire::PARTIAL_OBJECT,
+        }
+    }
+
+    /// Whether `kind` may be that of a GET or an event.
     pub(super) fn is_kind(self, kind: &str) -> bool {
         match self {
             Self::Object(_) => !kind.is_empty(),
-            Self::Metadata(_) => kind == "PartialObjectMetadata",
-            Self::Row => kind == "Table",
+            Self::Metadata(_) => kind == wire::PARTIAL_OBJECT,
+            Self::Row => kind == wire::TABLE_KIND,
         }
     }
 

@@ -3,8 +3,6 @@
 use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT, WARNING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::request_info::accept::Encoding;
-
 /// Who answered; only answers from the cache have it.
 const ORIGIN: HeaderName = HeaderName::from_static("holdfast-origin");
 
@@ -41,22 +39,6 @@ fn ago(seconds: u64) -> String {
         120..7200 => format!("{}m{}s", seconds / 60, seconds % 60),
         7200..172_800 => format!("{}h{}m", seconds / 3600, seconds / 60 % 60),
         _ => format!("{}d{}h", seconds / 86_400, seconds / 3600 % 24),
-    }
-}
-
-/// The Content-Type of an object or a list.
-pub(super) fn content_type(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::Json => "application/json",
-        Encoding::Protobuf => "application/vnd.kubernetes.protobuf",
-    }
-}
-
-/// The Content-Type of a watch stream.
-pub(super) fn watch_content_type(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::Json => "application/json",
-        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
     }
 }
 

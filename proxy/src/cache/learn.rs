@@ -15,12 +15,12 @@ use super::pages::{MAX_LIST_OBJECTS, NextPage, PartialList};
 use super::responses::{
     MAX_RESPONSE_BYTES, ResponseFact, ResponseKey, granted_path, kept_path, normalised,
 };
-use super::state::{Keeping, NotLearnt, Object, Seen};
+use super::state::{Keeping, NotLearnt, Object, Seen, State};
 use super::wire::{self, ListHead, ListItem, ListSplitter, MAX_OBJECT_BYTES};
 use super::{Shared, unix_seconds};
 use crate::identity::ServiceAccount;
 use crate::request_info::accept::{self, Encoding, Representation};
-use crate::request_info::{ObjectKey, RequestInfo, Scope, Verb};
+use crate::request_info::{GroupVersionResource, ObjectKey, RequestInfo, Scope, Verb};
 
 /// Learns from one body. `finish` commits; dropped without it, everything it would have proved (a complete list, a whole response) is discarded.
 pub struct Learner {
@@ -189,9 +189,7 @@ fn scope_bytes(scope: &Scope) -> usize {
 pub(super) fn form(request: &HeaderMap, response: &HeaderMap) -> Option<Form> {
     let answered = encoding(response)?;
     let mut asked = accept::of_request(request).into_iter();
-    asked
-        .find_map(|asked| Form::of(&asked).filter(|form| form.encoding() == answered))
-        .filter(|form| *form != Form::Row)
+    asked.find_map(|asked| Form::of(&asked).filter(|form| form.encoding() == answered))
 }
 
 /// The encoding of an answer, if it is one the cache keeps.
@@ -286,12 +284,7 @@ impl List {
         fed.map_err(|_| NotLearnt::Malformed)
     }
 
-    fn item(
-        &mut self,
-        state: &mut super::state::State,
-        item: &ListItem,
-        now: u64,
-    ) -> Result<(), NotLearnt> {
+    fn item(&mut self, state: &mut State, item: &ListItem, now: u64) -> Result<(), NotLearnt> {
         let head = self.splitter.head();
         let meta = &item.meta;
         // A built-in item says nothing of its kind: then its list must, before it.
@@ -299,9 +292,13 @@ impl List {
             "" => (head.api_version.as_str(), head.item_kind(), true),
             said => (said, meta.kind.as_str(), false),
         };
-        if said != self.form.api_version(&self.scope.resource) || !self.form.is_kind(kind) {
+        if said != self.form.api_version(&self.scope.resource) || !self.form.is_item_kind(kind) {
             return Err(NotLearnt::OtherRepresentation);
         }
+        let kind = match self.form {
+            Form::Row => wire::TABLE_KIND,
+            _ => kind,
+        };
         let id = ObjectId::new(&meta.namespace, &meta.name).ok_or(NotLearnt::Malformed)?;
         if !id.is_in(self.scope.namespace.as_deref()) || meta.resource_version == 0 {
             return Err(NotLearnt::Malformed);
@@ -360,6 +357,7 @@ impl List {
             };
             list = whole;
         }
+        state.learn_columns(&scope.resource, &head.columns);
         if head.continue_token.is_empty() {
             return state.commit_list(caller, &scope, form, list, now);
         }
@@ -398,6 +396,8 @@ pub(super) fn learn_object(
         .filter(|_| is_it)
         .ok_or(NotLearnt::Malformed)?;
     let (bytes, bare) = bare_object(form, &body)?;
+    let mut state = shared.lock();
+    learn_columns(&mut state, &key.resource, form, &body);
     let object = Object {
         id: &id,
         form,
@@ -409,17 +409,32 @@ pub(super) fn learn_object(
         bytes: &bytes,
         seen: Seen::Alone,
     };
-    shared
-        .lock()
-        .learn_object(&key.resource, &object, now)
-        .map(drop)
+    state.learn_object(&key.resource, &object, now).map(drop)
+}
+
+/// A Table of one row may say what its columns are.
+pub(super) fn learn_columns(
+    state: &mut State,
+    resource: &GroupVersionResource,
+    form: Form,
+    table: &Bytes,
+) {
+    if form == Form::Row
+        && let Ok(table) = wire::open_table(table)
+    {
+        state.learn_columns(resource, &table.columns);
+    }
 }
 
 /// An object as a list shows it, and whether that took its TypeMeta or envelope away.
 pub(super) fn bare_object(form: Form, object: &Bytes) -> Result<(Bytes, bool), NotLearnt> {
     match form {
         // A list of metadata shows each item's TypeMeta.
-        Form::Metadata(Encoding::Json) | Form::Row => Ok((object.clone(), false)),
+        Form::Metadata(Encoding::Json) => Ok((object.clone(), false)),
+        Form::Row => {
+            let table = wire::open_table(object).map_err(|_| NotLearnt::Malformed)?;
+            Ok((table.row, false))
+        }
         Form::Object(Encoding::Json) => {
             let bare = wire::without_type_meta(object);
             let is_bare = bare.len() != object.len();

@@ -8,6 +8,7 @@ use super::facts::Fact;
 use super::form::Form;
 use super::key::{GroupResource, ObjectId, fact_key};
 use super::record;
+use super::rendering::Rendering;
 use super::state::State;
 use super::store::{Snapshot, StoreError, Table};
 use super::wire;
@@ -37,8 +38,28 @@ impl Stored {
         }
     }
 
-    /// Its bytes as a list shows them. Reads the disk, so: without the lock.
-    pub(super) fn read(&self, snapshot: &dyn Snapshot) -> Result<Bytes, StoreError> {
+    /// It as a list shows it. Reads the disk, so: without the lock.
+    pub(super) fn told(
+        &self,
+        snapshot: &dyn Snapshot,
+        rendering: &Rendering,
+    ) -> Result<Bytes, StoreError> {
+        let told = rendering.item(self.form, self.read(snapshot)?);
+        told.map_err(|error| StoreError::Damaged(error.to_string()))
+    }
+
+    /// It as a GET or an event shows it.
+    pub(super) fn told_whole(
+        &self,
+        snapshot: &dyn Snapshot,
+        resource: &GroupVersionResource,
+        rendering: &Rendering,
+    ) -> Result<Bytes, StoreError> {
+        let told = rendering.whole(self.form, self.read_whole(snapshot, resource)?);
+        told.map_err(|error| StoreError::Damaged(error.to_string()))
+    }
+
+    fn read(&self, snapshot: &dyn Snapshot) -> Result<Bytes, StoreError> {
         let stored = match &self.unwritten {
             Some(unwritten) => unwritten.clone(),
             None => snapshot
@@ -55,8 +76,8 @@ impl Stored {
         Ok(bytes)
     }
 
-    /// Its bytes as a GET or an event shows them.
-    pub(super) fn read_whole(
+    /// With TypeMeta or envelope.
+    fn read_whole(
         &self,
         snapshot: &dyn Snapshot,
         resource: &GroupVersionResource,

@@ -19,6 +19,8 @@ const MAX_MEMORY_BYTES: u64 = 64 << 20;
 const MAX_WAIT_FOR_STORE: Duration = Duration::from_secs(1);
 
 pub(super) const ISSUER_KEYS: &[u8] = b"issuer-keys";
+/// Begins the keys of the columns of resources.
+pub(super) const COLUMNS: &[u8] = b"columns\0";
 
 /// What was opened, and what is to be said about it.
 pub(super) struct Opened {
@@ -122,6 +124,10 @@ fn load(state: &mut State, store: &dyn Store) -> Result<usize, StoreError> {
                 issuer: record.issuer,
                 jwks: record.jwks,
             });
+        } else if key.starts_with(COLUMNS) {
+            let record: record::ColumnsRecord = record::decode("columns", key, value)?;
+            let (resource, columns) = persist::restore_columns(record);
+            state.columns.insert(&resource, &columns);
         }
         Ok(())
     })?;

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::collection::{Collection, Member};
 use super::facts::Fact;
 use super::form::Form;
 use super::grants::Granted;
 use super::record::{
-    CollectionRecord, FactRecord, GrantKey, GrantedRecord, MemberRecord, ResponseRecord,
-    ScopeRecord,
+    CollectionRecord, ColumnsRecord, FactRecord, GrantKey, GrantedRecord, MemberRecord,
+    ResponseRecord, ScopeRecord,
 };
 use super::responses::{ResponseFact, ResponseKey};
 use super::traits::Traits;
@@ -107,6 +109,24 @@ pub(super) fn restore_response(record: ResponseRecord) -> (ResponseKey, Response
         learnt: record.learnt,
     };
     (key, fact)
+}
+
+pub(super) fn columns(resource: &GroupVersionResource, columns: &[u8]) -> ColumnsRecord {
+    ColumnsRecord {
+        group: resource.group.clone(),
+        version: resource.version.clone(),
+        resource: resource.resource.clone(),
+        columns: String::from_utf8_lossy(columns).into_owned(),
+    }
+}
+
+pub(super) fn restore_columns(record: ColumnsRecord) -> (GroupVersionResource, Bytes) {
+    let resource = GroupVersionResource {
+        group: record.group,
+        version: record.version,
+        resource: record.resource,
+    };
+    (resource, record.columns.into())
 }
 
 pub(super) fn grant_key(caller: &ServiceAccount, granted: &Granted) -> GrantKey {

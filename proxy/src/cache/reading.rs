@@ -13,9 +13,11 @@ use bytes::Bytes;
 use super::Shared;
 use super::answer::{read_failed, snapshot};
 use super::collection::{Collection, Deletion, Member};
+use super::form::Form;
 use super::key::{GroupResource, ObjectId};
 use super::narrowing::Narrowing;
 use super::object::Stored;
+use super::rendering::Rendering;
 use super::state::State;
 use super::store::Snapshot;
 use super::wire::EventType;
@@ -36,6 +38,9 @@ pub(super) struct Part {
     pub(super) narrowing: Narrowing,
     pub(super) resource_version: u64,
     pub(super) resource: GroupVersionResource,
+    /// Of the collection's objects.
+    pub(super) form: Form,
+    pub(super) rendering: Rendering,
 }
 
 /// How far the reading is.
@@ -88,7 +93,9 @@ impl Reading {
         };
         for (kind, object) in batch {
             let object = match object {
-                Object::AtHand(object) => object,
+                Object::AtHand(object) => (self.part.rendering)
+                    .whole(self.part.form, object)
+                    .map_err(|_| Reason::Store)?,
                 Object::Stored(stored) => self.read(&stored, snapshot.as_ref())?,
             };
             self.ready.push_back(Event { kind, object });
@@ -97,9 +104,10 @@ impl Reading {
     }
 
     fn read(&self, stored: &Stored, snapshot: &dyn Snapshot) -> Result<Bytes, Reason> {
+        let rendering = &self.part.rendering;
         let object = match self.whole {
-            true => stored.read_whole(snapshot, &self.part.resource),
-            false => stored.read(snapshot),
+            true => stored.told_whole(snapshot, &self.part.resource, rendering),
+            false => stored.told(snapshot, rendering),
         };
         object.map_err(|error| read_failed(&self.shared, stored, &error))
     }

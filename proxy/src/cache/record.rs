@@ -108,6 +108,15 @@ pub(super) struct ResponseRecord {
     pub(super) learnt: u64,
 }
 
+/// The columns of a resource's Tables.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct ColumnsRecord {
+    pub(super) group: String,
+    pub(super) version: String,
+    pub(super) resource: String,
+    pub(super) columns: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct IssuerKeysRecord {
     pub(super) issuer: String,

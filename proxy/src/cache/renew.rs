@@ -106,6 +106,12 @@ fn write_again(state: &mut State) {
             state.put_record(Table::Members, key, &persist::member(as_));
         }
     }
+    let columns: Vec<_> = (state.columns.all())
+        .map(|(resource, columns)| (resource.clone(), columns.clone()))
+        .collect();
+    for (resource, columns) in columns {
+        state.write_columns(&resource, &columns);
+    }
     let grants = state.grants.all();
     state.write_grants(grants);
     if let Some(keys) = state.issuer_keys.clone() {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::collection::{Change, Collection, Event};
 use super::collections::Collections;
+use super::columns::Columns;
 use super::facts::{Fact, Facts, Upsert};
 use super::form::Form;
 use super::grants::{Granted, Grants};
@@ -17,7 +18,7 @@ use super::responses::{ResponseFact, ResponseKey, Responses};
 use super::store::{Store, Table};
 use super::traits::Traits;
 use super::writes::Writes;
-use super::{persist, record};
+use super::{open, persist, record};
 use crate::config::Secrets;
 use crate::identity::{IssuerKeys, ServiceAccount};
 use crate::request_info::{GroupVersionResource, ObjectKey, Scope};
@@ -91,6 +92,7 @@ pub(super) struct State {
     pub(super) grants: Grants,
     pub(super) own_writes: OwnWrites,
     pub(super) responses: Responses,
+    pub(super) columns: Columns,
     pub(super) issuer_keys: Option<IssuerKeys>,
     pub(super) writes: Writes,
     pub(super) store: Arc<dyn Store>,
@@ -110,6 +112,7 @@ impl State {
             grants: Grants::default(),
             own_writes: OwnWrites::default(),
             responses: Responses::default(),
+            columns: Columns::default(),
             issuer_keys: None,
             writes: Writes::default(),
             store,
@@ -463,6 +466,18 @@ impl State {
             let stored = response_key(&key.path, &key.accept);
             self.put_record(Table::Responses, stored, &persist::response(&key, &fact));
         }
+    }
+
+    /// The columns that a Table of the resource has.
+    pub(super) fn learn_columns(&mut self, resource: &GroupVersionResource, columns: &Bytes) {
+        if self.columns.insert(resource, columns) {
+            self.write_columns(resource, columns);
+        }
+    }
+
+    pub(super) fn write_columns(&mut self, resource: &GroupVersionResource, columns: &[u8]) {
+        let key = [open::COLUMNS, resource.to_string().as_bytes()].concat();
+        self.put_record(Table::Meta, key, &persist::columns(resource, columns));
     }
 
     // --- streams ---

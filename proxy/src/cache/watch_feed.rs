@@ -9,7 +9,7 @@ use super::collection::{Event, What};
 use super::form::Form;
 use super::grants::Granted;
 use super::key::{GroupResource, ObjectId, is_unfiltered};
-use super::learn::{bare_object, form, granted};
+use super::learn::{bare_object, form, granted, learn_columns};
 use super::pages::{MAX_LIST_OBJECTS, PartialList};
 use super::state::{Keeping, NotLearnt, Object, Seen, State};
 use super::wire::{EventType, WatchEvent};
@@ -183,6 +183,7 @@ impl WatchFeed {
             return Ok(());
         }
         let (bytes, bare) = bare_object(self.form, &event.object)?;
+        learn_columns(state, &self.scope.resource, self.form, &event.object);
         let object = Object {
             id: &id,
             form: self.form,

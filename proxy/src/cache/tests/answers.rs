@@ -286,6 +286,61 @@ async fn a_label_selector_is_told_from_a_wider_list() {
     assert_eq!(reason(bench.list("y", &other).await), Some(Reason::NoGrant));
 }
 
+#[tokio::test]
+async fn metadata_alone_is_told_from_the_objects() {
+    const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+    const METADATA_ONE: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+    let bench = known();
+    let list = bench
+        .get_as("x", PODS_IN_A, METADATA)
+        .await
+        .expect("a list");
+    let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
+    assert_eq!(list["kind"], "PartialObjectMetadataList");
+    assert_eq!(list["metadata"]["resourceVersion"], "10");
+    let item = &list["items"][0];
+    assert_eq!(
+        (&item["kind"], &item["metadata"]["name"]),
+        (&"PartialObjectMetadata".into(), &"p".into())
+    );
+    assert!(item["spec"].is_null());
+    let one = bench.get_as("x", P, METADATA_ONE).await.expect("an object");
+    assert!(one.starts_with(r#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"p""#), "{one}");
+    let uri = format!("{PODS_IN_A}?{WATCH_LIST}");
+    let Ok(Answer::Watch(mut watch)) = bench.ask("x", &uri, METADATA) else {
+        panic!("a watch");
+    };
+    let told = frames(&mut watch).await.expect("all of them").concat();
+    let told = String::from_utf8(told).expect("text");
+    assert_eq!(
+        told.matches(r#""kind":"PartialObjectMetadata""#).count(),
+        2,
+        "{told}"
+    );
+    assert!(!told.contains("spec"), "{told}");
+}
+
+#[tokio::test]
+async fn a_protobuf_list_of_metadata_is_as_long_as_it_says() {
+    const METADATA: &str =
+        "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+    let bench = known();
+    let Ok(Answer::Response(response)) = bench.ask("x", PODS, METADATA) else {
+        panic!("a list");
+    };
+    let body = response.into_body().collect().await.expect("a whole body");
+    let mut splitter = crate::cache::wire::ListSplitter::new(Encoding::Protobuf);
+    let mut names = Vec::new();
+    splitter
+        .feed(&body.to_bytes(), &mut |item| names.push(item.meta.name))
+        .expect("a list");
+    assert_eq!(
+        splitter.finish().expect("whole").kind,
+        "PartialObjectMetadataList"
+    );
+    assert_eq!(names, ["p", "q"]);
+}
+
 fn page_of(body: &str) -> (Vec<String>, String, Option<u64>) {
     let list: serde_json::Value = serde_json::from_str(body).expect("a list");
     let items = list["items"].as_array().expect("items").iter();
