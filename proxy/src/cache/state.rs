@@ -18,7 +18,7 @@ use super::responses::{ResponseFact, ResponseKey, Responses};
 use super::store::{Store, Table};
 use super::traits::Traits;
 use super::writes::Writes;
-use super::{open, persist, record};
+use super::{open, persist, record, wire};
 use crate::config::Secrets;
 use crate::identity::{IssuerKeys, ServiceAccount};
 use crate::request_info::{GroupVersionResource, ObjectKey, Scope};
@@ -155,7 +155,7 @@ impl State {
             return Ok(judged);
         }
         let len = self.room_for(object.bytes.len(), keeping)?;
-        let traits = self.traits(object);
+        let traits = self.traits(&of, object)?;
         let fact = Fact {
             version: self.facts.word(&resource.version),
             form: object.form,
@@ -199,10 +199,23 @@ impl State {
         }
     }
 
-    fn traits(&mut self, object: &Object<'_>) -> Traits {
+    fn traits(
+        &mut self,
+        resource: &GroupResource,
+        object: &Object<'_>,
+    ) -> Result<Traits, NotLearnt> {
         let labels = object.labels.iter();
         let labels = labels.map(|(name, value)| (name.as_str(), value.as_str()));
-        self.facts.traits(labels, std::iter::empty())
+        let fields = match object.form {
+            Form::Object(encoding) => {
+                let of = (resource.group.as_str(), resource.resource.as_str());
+                wire::read_fields(of.0, of.1, encoding, object.bytes, object.bare)
+                    .map_err(|_| NotLearnt::Malformed)?
+            }
+            Form::Metadata(_) | Form::Row => Vec::new(),
+        };
+        let fields = fields.iter().map(|(name, value)| (*name, value.as_str()));
+        Ok(self.facts.traits(labels, fields))
     }
 
     fn room_for(&mut self, bytes: usize, keeping: Keeping) -> Result<u32, NotLearnt> {

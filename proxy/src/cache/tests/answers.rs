@@ -341,6 +341,69 @@ async fn a_protobuf_list_of_metadata_is_as_long_as_it_says() {
     assert_eq!(names, ["p", "q"]);
 }
 
+#[tokio::test]
+async fn a_field_selector_is_told_from_a_wider_list_also_after_a_restart() {
+    let bench = Bench::new();
+    let on = |name: &str, node: &str, phase: &str| {
+        let filled = format!(r#""spec":{{"nodeName":"{node}"}},"status":{{"phase":"{phase}"}}"#);
+        item("a", name, 5).replacen(r#""spec":{}"#, &filled, 1)
+    };
+    let items = [
+        on("p", "n1", "Running"),
+        on("q", "n1", "Failed"),
+        on("r", "", "Pending"),
+    ];
+    bench.learn("x", PODS, &pod_list(10, &items));
+    bench.commit().await;
+    let bench = bench.killed();
+    for (selector, expected) in [
+        ("spec.nodeName%3Dn1", vec!["p@5", "q@5"]),
+        ("spec.nodeName%3D", vec!["r@5"]),
+        ("spec.nodeName%3Dn1,status.phase!%3DFailed", vec!["p@5"]),
+        ("metadata.name!%3Dp", vec!["q@5", "r@5"]),
+        ("metadata.namespace%3Db", vec![]),
+    ] {
+        let uri = format!("{PODS}?fieldSelector={selector}");
+        let (_, names) = bench.list("x", &uri).await.expect(selector);
+        assert_eq!(names, expected, "{selector}");
+    }
+    let unknown = format!("{PODS}?fieldSelector=spec.color%3Dred");
+    assert_eq!(
+        reason(bench.list("x", &unknown).await),
+        Some(Reason::Incomplete)
+    );
+}
+
+#[tokio::test]
+async fn a_watch_with_a_selector_is_replayed_only_as_far_as_it_is_known_who_left_it() {
+    let bench = Bench::new();
+    bench.learn(
+        "x",
+        PODS,
+        &pod_list(10, &[labelled("p", 5, r#""app":"web""#), item("a", "q", 6)]),
+    );
+    let mut feed = bench.watch("x", &format!("{PODS}?watch=1&resourceVersion=10"));
+    let watch = |since| format!("{PODS}?watch=1&labelSelector=app&resourceVersion={since}");
+    let new = labelled("r", 11, r#""app":"db""#);
+    feed.event(&event(
+        "ADDED",
+        &format!(r#"{{"kind":"Pod","apiVersion":"v1",{}"#, &new[1..]),
+    ));
+    feed.event(&event("ADDED", &pod("a", "s", 12)));
+    let answer = bench.open_watch("x", &watch(10)).expect("only new ones");
+    assert_eq!(told(answer).await, ["ADDED r@11"]);
+    // It had the label, or it never did: the event does not say.
+    feed.event(&event("MODIFIED", &pod("a", "p", 13)));
+    assert_eq!(
+        bench.open_watch("x", &watch(12)).err(),
+        Some(Reason::Expired)
+    );
+    assert!(bench.open_watch("x", &watch(13)).is_ok());
+    let again = format!("{PODS}?{WATCH_LIST}&labelSelector=app");
+    let answer = bench.open_watch("x", &again).expect("what there is now");
+    assert_eq!(told(answer).await, ["ADDED r@11", "BOOKMARK 13 end"]);
+}
+
 fn page_of(body: &str) -> (Vec<String>, String, Option<u64>) {
     let list: serde_json::Value = serde_json::from_str(body).expect("a list");
     let items = list["items"].as_array().expect("items").iter();
