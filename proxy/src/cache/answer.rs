@@ -18,6 +18,7 @@ use super::object::Stored;
 use super::reading::Part;
 use super::rendering::Rendering;
 use super::responses::kept_path;
+use super::rows::Rows;
 use super::state::State;
 use super::store::{Snapshot, StoreError};
 use super::{Granted, Shared, unix_seconds};
@@ -35,6 +36,8 @@ pub(super) struct Asked<'a> {
     pub(super) request: &'a HeaderMap,
     /// Best first.
     pub(super) accepted: Vec<Representation>,
+    /// For a client that takes a Table.
+    rows: Option<Arc<Rows>>,
     pub(super) now: u64,
 }
 
@@ -52,12 +55,18 @@ impl<'a> Asked<'a> {
         if info.options.unknown.is_some() || info.unmodelled_query.is_some() {
             return Err(Reason::UnmodelledQuery);
         }
+        let accepted = accept::of_request(request);
+        let wants_rows = info.is_resource_request && accepted.contains(&Representation::Table);
+        let rows = wants_rows
+            .then(|| Rows::of(shared, &info.group_version_resource(), now))
+            .flatten();
         Ok(Self {
             shared,
             caller,
             info,
             request,
-            accepted: accept::of_request(request),
+            accepted,
+            rows: rows.map(Arc::new),
             now: unix_seconds(now),
         })
     }
@@ -66,7 +75,7 @@ impl<'a> Asked<'a> {
     pub(super) fn rendering(&self, form: Form) -> Option<(usize, Rendering)> {
         let mut accepted = self.accepted.iter().enumerate();
         accepted.find_map(|(preference, wanted)| {
-            let rendering = Rendering::of(form, wanted)?;
+            let rendering = Rendering::of(form, wanted, self.rows.as_ref())?;
             Some((preference, rendering))
         })
     }
@@ -109,7 +118,7 @@ impl<'a> Asked<'a> {
         }
         found.sort_by_key(|(preference, collection, part)| {
             let freshest = Reverse(collection.resource_version);
-            (freshest, *preference, !part.rendering.is_same())
+            (freshest, *preference, !part.rendering.is_exact(part.form))
         });
         let found = found.into_iter();
         Ok(found
@@ -158,7 +167,7 @@ pub(super) fn get(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
         let stored = Stored::of(&state, &GroupResource::of(&key.resource), &id, fact);
         (stored, rendering, confirmed, snapshot(&state)?)
     };
-    let object = stored.told_whole(snapshot.as_ref(), &key.resource, &rendering);
+    let object = stored.told_whole(snapshot.as_ref(), &key.resource, &rendering, true);
     let object = object.map_err(|error| read_failed(asked.shared, &stored, &error))?;
     let body = match rendering.encoding(stored.form) {
         Encoding::Json => line(&object),
@@ -233,7 +242,7 @@ fn find<'s>(
         .filter_map(|fact| Some((fact, asked.rendering(fact.form)?)))
         .min_by_key(|(fact, (preference, rendering))| {
             let freshest = Reverse(fact.resource_version);
-            (freshest, *preference, !rendering.is_same())
+            (freshest, *preference, !rendering.is_exact(fact.form))
         })
         .ok_or(Reason::NotAcceptable)?;
     let confirmed = vouching(fact)

@@ -37,6 +37,7 @@ mod record;
 mod rendering;
 mod renew;
 mod responses;
+mod rows;
 mod state;
 mod status;
 mod store;

@@ -54,8 +54,9 @@ impl Stored {
         snapshot: &dyn Snapshot,
         resource: &GroupVersionResource,
         rendering: &Rendering,
+        is_first: bool,
     ) -> Result<Bytes, StoreError> {
-        let told = rendering.whole(self.form, self.read_whole(snapshot, resource)?);
+        let told = rendering.whole(self.form, self.read_whole(snapshot, resource)?, is_first);
         told.map_err(|error| StoreError::Damaged(error.to_string()))
     }
 
@@ -77,7 +78,7 @@ impl Stored {
     }
 
     /// With TypeMeta or envelope.
-    fn read_whole(
+    pub(super) fn read_whole(
         &self,
         snapshot: &dyn Snapshot,
         resource: &GroupVersionResource,

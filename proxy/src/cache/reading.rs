@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::Shared;
 use super::answer::{read_failed, snapshot};
 use super::collection::{Collection, Deletion, Member};
+use super::facts::Fact;
 use super::form::Form;
 use super::key::{GroupResource, ObjectId};
 use super::narrowing::Narrowing;
@@ -65,6 +66,7 @@ pub(super) struct Reading {
     cursor: Cursor,
     /// With TypeMeta or envelope, as events show it.
     whole: bool,
+    is_first: bool,
     ready: VecDeque<Event>,
 }
 
@@ -75,6 +77,7 @@ impl Reading {
             part,
             cursor,
             whole,
+            is_first: true,
             ready: VecDeque::new(),
         }
     }
@@ -94,7 +97,7 @@ impl Reading {
         for (kind, object) in batch {
             let object = match object {
                 Object::AtHand(object) => (self.part.rendering)
-                    .whole(self.part.form, object)
+                    .whole(self.part.form, object, std::mem::take(&mut self.is_first))
                     .map_err(|_| Reason::Store)?,
                 Object::Stored(stored) => self.read(&stored, snapshot.as_ref())?,
             };
@@ -103,10 +106,13 @@ impl Reading {
         Ok(())
     }
 
-    fn read(&self, stored: &Stored, snapshot: &dyn Snapshot) -> Result<Bytes, Reason> {
+    fn read(&mut self, stored: &Stored, snapshot: &dyn Snapshot) -> Result<Bytes, Reason> {
         let rendering = &self.part.rendering;
         let object = match self.whole {
-            true => stored.told_whole(snapshot, &self.part.resource, rendering),
+            true => {
+                let is_first = std::mem::take(&mut self.is_first);
+                stored.told_whole(snapshot, &self.part.resource, rendering, is_first)
+            }
             false => stored.told(snapshot, rendering),
         };
         object.map_err(|error| read_failed(&self.shared, stored, &error))
@@ -164,7 +170,7 @@ impl Part {
         state: &'s State,
         collection: &'s Collection,
         last: Option<&ObjectId>,
-    ) -> impl Iterator<Item = Result<(&'s ObjectId, &'s super::facts::Fact), Reason>> {
+    ) -> impl Iterator<Item = Result<(&'s ObjectId, &'s Fact), Reason>> {
         let from = last.map_or(Bound::Unbounded, Bound::Excluded);
         let of = GroupResource::of(&self.resource);
         let members = collection
@@ -185,6 +191,16 @@ impl Part {
             })
     }
 
+    /// For a Table, the row that the upstream showed of this very state, where that is known.
+    fn stored(&self, state: &State, of: &GroupResource, id: &ObjectId, fact: &Fact) -> Stored {
+        let row = match self.rendering {
+            Rendering::Rows(_) => state.facts.find(of, id, &fact.version, Form::Row),
+            _ => None,
+        };
+        let same = row.filter(|row| row.resource_version == fact.resource_version);
+        Stored::of(state, of, id, same.unwrap_or(fact))
+    }
+
     fn members(
         &self,
         state: &State,
@@ -196,7 +212,7 @@ impl Part {
         let mut reached = None;
         for member in self.after(state, collection, last.as_ref()) {
             let (id, fact) = member?;
-            let stored = Stored::of(state, &of, id, fact);
+            let stored = self.stored(state, &of, id, fact);
             bytes += stored.len as usize;
             batch.push((EventType::Added, Object::Stored(stored)));
             reached = Some(id);
@@ -280,7 +296,7 @@ impl Part {
                 Changed::Put(id, member) => {
                     let fact = state.facts.at(&of, id, collection.state(&member));
                     let fact = fact.ok_or(Reason::Expired)?;
-                    let stored = Stored::of(state, &of, id, fact);
+                    let stored = self.stored(state, &of, id, fact);
                     bytes += stored.len as usize;
                     let is_new = member.added > from;
                     let kind = if is_new {

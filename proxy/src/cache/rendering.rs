@@ -1,29 +1,48 @@
 //! How stored objects are told: as they are, or as another representation that can be made of them exactly.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::form::Form;
+use super::rows::Rows;
 use super::wire::{self, ListHead, WireError};
 use crate::request_info::accept::{Encoding, Representation};
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Rendering {
     /// As they are stored.
     Same,
     /// Their metadata alone.
     Metadata(Encoding),
+    /// A Table.
+    Rows(Arc<Rows>),
 }
 
 impl Rendering {
     /// `None`: what is wanted can't be made of this form. JSON and protobuf are not turned into each other: that takes
     /// the schema of each kind.
-    pub(super) fn of(form: Form, wanted: &Representation) -> Option<Self> {
+    pub(super) fn of(
+        form: Form,
+        wanted: &Representation,
+        rows: Option<&Arc<Rows>>,
+    ) -> Option<Self> {
         match (form, wanted) {
+            (_, Representation::Table) => rows.cloned().map(Self::Rows),
             (form, wanted) if Form::of(wanted) == Some(form) => Some(Self::Same),
             (Form::Object(_) | Form::Metadata(_), Representation::PartialObjectMetadata(to)) => {
                 Some(Self::Metadata(*to))
             }
             _ => None,
+        }
+    }
+
+    /// Whether the upstream itself wrote what is told of this form.
+    pub(super) fn is_exact(&self, form: Form) -> bool {
+        match self {
+            Self::Same => true,
+            Self::Metadata(_) => false,
+            Self::Rows(_) => form == Form::Row,
         }
     }
 
@@ -36,6 +55,7 @@ impl Rendering {
         match self {
             Self::Same => form.encoding(),
             Self::Metadata(encoding) => *encoding,
+            Self::Rows(_) => Encoding::Json,
         }
     }
 
@@ -58,6 +78,12 @@ impl Rendering {
         match self {
             Self::Same => head,
             Self::Metadata(_) => wire::metadata_head(&head),
+            Self::Rows(rows) => ListHead {
+                api_version: wire::META_VERSION.to_owned(),
+                kind: wire::TABLE_KIND.to_owned(),
+                columns: rows.columns.clone(),
+                ..head
+            },
         }
     }
 
@@ -69,6 +95,7 @@ impl Rendering {
                 wire::META_VERSION.to_owned(),
                 wire::PARTIAL_OBJECT.to_owned(),
             ),
+            Self::Rows(_) => (wire::META_VERSION.to_owned(), wire::TABLE_KIND.to_owned()),
         }
     }
 
@@ -77,14 +104,22 @@ impl Rendering {
         match self {
             Self::Same => Ok(object),
             Self::Metadata(to) => wire::metadata_item(form.encoding(), &object, *to),
+            Self::Rows(rows) => rows.row(form, &object),
         }
     }
 
-    /// An object as a GET or an event shows it; `object` has its TypeMeta or envelope.
-    pub(super) fn whole(&self, form: Form, object: Bytes) -> Result<Bytes, WireError> {
+    /// An object as a GET or an event shows it; `object` has its TypeMeta or envelope. The first of a stream of Tables says
+    /// what the columns are, the others do not.
+    pub(super) fn whole(
+        &self,
+        form: Form,
+        object: Bytes,
+        is_first: bool,
+    ) -> Result<Bytes, WireError> {
         match self {
             Self::Same => Ok(object),
             Self::Metadata(to) => wire::metadata_of(form.encoding(), &object, *to),
+            Self::Rows(rows) => rows.table(&rows.row(form, &object)?, is_first),
         }
     }
 }

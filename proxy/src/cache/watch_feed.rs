@@ -12,7 +12,7 @@ use super::key::{GroupResource, ObjectId, is_unfiltered};
 use super::learn::{bare_object, form, granted, learn_columns};
 use super::pages::{MAX_LIST_OBJECTS, PartialList};
 use super::state::{Keeping, NotLearnt, Object, Seen, State};
-use super::wire::{EventType, WatchEvent};
+use super::wire::{self, EventType, WatchEvent};
 use super::{Shared, unix_seconds};
 use crate::identity::ServiceAccount;
 use crate::request_info::{RequestInfo, Scope, Verb};
@@ -228,7 +228,7 @@ impl WatchFeed {
             // Its own allocation: a slice of the frame would keep the whole of what was read with it.
             what: What::Deleted(
                 id.clone(),
-                Some(bytes::Bytes::copy_from_slice(&event.object)),
+                Some(bytes::Bytes::copy_from_slice(&shown(self.form, event))),
             ),
         };
         state.observe(self.collection, self.feed, observed, now);
@@ -249,6 +249,15 @@ impl WatchFeed {
             false => Err(NotLearnt::OtherRepresentation),
         }
     }
+}
+
+/// What a replay shows of a deleted object: it as it was told, or its row.
+fn shown(form: Form, event: &WatchEvent) -> bytes::Bytes {
+    let row = match form {
+        Form::Row => wire::open_table(&event.object).ok(),
+        _ => None,
+    };
+    row.map_or_else(|| event.object.clone(), |table| table.row)
 }
 
 impl Drop for WatchFeed {

@@ -10,7 +10,7 @@ use super::metadata::PARTIAL_OBJECT_LIST;
 use super::protobuf::{
     ENVELOPE_TAIL, FRAME_PREFIX, envelope, envelope_head, field_len, put_field, put_length,
 };
-use super::table::put_columns;
+use super::table::{bookmark_row, is_table, put_columns, table_of_one};
 use super::{EventType, INITIAL_EVENTS_END, ListHead};
 use crate::request_info::accept::Encoding;
 
@@ -203,6 +203,10 @@ pub fn bookmark(
     initial_events_end: bool,
 ) -> Bytes {
     let object = match encoding {
+        Encoding::Json if is_table(api_version, kind) => {
+            let row = bookmark_row(0, resource_version, initial_events_end);
+            table_of_one(resource_version, b"", &row)
+        }
         Encoding::Json => {
             json_bookmark(api_version, kind, resource_version, initial_events_end).into()
         }
