@@ -127,8 +127,11 @@ impl WatchFeed {
     }
 
     /// Its collection cannot follow it: what was before the stream is not known, and no event will tell.
-    /// A LIST of its scope, learnt from, would help.
+    /// A LIST of its scope, learnt from, would help. Rows are for human eyes, which list by themselves: they are not worth one.
     pub fn is_behind(&self) -> bool {
+        if self.form == Form::Row {
+            return false;
+        }
         let state = self.shared.lock();
         let collection = state.collections.get(self.collection);
         !self.failed
