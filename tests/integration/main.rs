@@ -7,6 +7,7 @@ mod demo;
 mod deploy;
 mod fuzz_seeds;
 mod identity;
+mod kubectl;
 mod outage;
 mod outages;
 mod redirect;
