@@ -223,7 +223,7 @@ fn learn(
         .is_some_and(|info| info.verb == Verb::Watch)
         && !asked.upgrade;
     if watch && status == StatusCode::OK {
-        return Relay::live(serve, asked, response);
+        return Relay::live(serve, asked, before, response);
     }
     let Some((account, info)) = asked.known() else {
         return learn_write(serve, asked, before, response);
@@ -232,12 +232,19 @@ fn learn(
         serve.cache.refused(account, info, status);
         return response;
     }
+    if status == StatusCode::GATEWAY_TIMEOUT {
+        serve.cache.timed_out(info, before);
+        return response;
+    }
     let (parts, body) = response.into_parts();
     let learner = serve
         .cache
         .learner(account, info, &asked.headers, &parts, SystemTime::now());
     let body = match learner {
-        Some(learner) => tee::tee(body, learner, &serve.tasks, &serve.metrics),
+        Some(learner) => {
+            let learner = learner.since(before);
+            tee::tee(body, learner, &serve.tasks, &serve.metrics)
+        }
         None => body,
     };
     Response::from_parts(parts, body)

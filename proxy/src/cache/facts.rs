@@ -241,6 +241,20 @@ impl Facts {
         removed
     }
 
+    /// Forgets all that is known of a resource, what is gone too.
+    pub(super) fn forget(&mut self, resource: &GroupResource) -> Vec<(ObjectId, Fact)> {
+        self.gone.forget(resource);
+        let objects = self.of.remove(resource).unwrap_or_default();
+        let facts = objects
+            .into_iter()
+            .flat_map(|(id, facts)| facts.into_iter().map(move |fact| (id.clone(), fact)));
+        let forgotten: Vec<_> = facts.collect();
+        self.count -= forgotten.len();
+        let bytes = forgotten.iter().map(|(_, fact)| u64::from(fact.len));
+        self.bytes -= bytes.sum::<u64>();
+        forgotten
+    }
+
     /// Forgets one state of an object, which may well still exist. Whether it was known.
     pub(super) fn lose(
         &mut self,
@@ -293,6 +307,11 @@ struct Gone {
 impl Gone {
     fn at(&self, resource: &GroupResource, id: &ObjectId) -> Option<u64> {
         self.since.get(resource)?.get(id).copied()
+    }
+
+    fn forget(&mut self, resource: &GroupResource) {
+        self.since.remove(resource);
+        self.order.retain(|(of, _)| of != resource);
     }
 
     fn insert(&mut self, resource: &GroupResource, id: &ObjectId, resource_version: u64) {

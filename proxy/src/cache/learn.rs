@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderMap, StatusCode, response};
 
+use super::before::Before;
 use super::form::Form;
 use super::grants::Granted;
 use super::inflate::Inflate;
@@ -28,6 +29,7 @@ pub struct Learner {
     caller: ServiceAccount,
     inflate: Inflate,
     what: What,
+    before: Before,
     failed: Option<NotLearnt>,
     now: u64,
 }
@@ -89,9 +91,17 @@ impl Learner {
             caller: caller.clone(),
             inflate,
             what,
+            before: Before::default(),
             failed: None,
             now,
         })
+    }
+
+    /// What was known before the request was sent: an upstream that went back since is noticed.
+    #[must_use]
+    pub fn since(mut self, before: Before) -> Self {
+        self.before = before;
+        self
     }
 
     /// The next bytes as they came from the upstream (gzip included). Bounded memory: never the whole list.
@@ -103,10 +113,11 @@ impl Learner {
             shared,
             inflate,
             what,
+            before,
             now,
             ..
         } = self;
-        let fed = inflate.feed(chunk, &mut |bytes| what.feed(shared, bytes, *now));
+        let fed = inflate.feed(chunk, &mut |bytes| what.feed(shared, bytes, before, *now));
         self.failed = fed.err();
     }
 
@@ -117,14 +128,15 @@ impl Learner {
             caller,
             inflate,
             mut what,
+            mut before,
             failed,
             now,
         } = self;
         let learnt = match failed {
             Some(reason) => Err(reason),
             None => inflate
-                .finish(&mut |bytes| what.feed(&shared, bytes, now))
-                .and_then(|()| what.finish(&shared, &caller, now)),
+                .finish(&mut |bytes| what.feed(&shared, bytes, &mut before, now))
+                .and_then(|()| what.finish(&shared, &caller, before, now)),
         };
         if let Err(reason) = learnt {
             shared.not_learnt(reason);
@@ -241,18 +253,37 @@ fn whole(path: String, request: &HeaderMap, headers: &HeaderMap, now: u64) -> Op
 }
 
 impl What {
-    fn feed(&mut self, shared: &Shared, bytes: &[u8], now: u64) -> Result<(), NotLearnt> {
+    fn feed(
+        &mut self,
+        shared: &Shared,
+        bytes: &[u8],
+        before: &mut Before,
+        now: u64,
+    ) -> Result<(), NotLearnt> {
         match self {
-            Self::List(list) => list.feed(shared, bytes, now),
+            Self::List(list) => list.feed(shared, bytes, before, now),
             Self::Object(_, _, body) => append(body, bytes, MAX_OBJECT_BYTES),
             Self::Response(_, _, body) => append(body, bytes, MAX_RESPONSE_BYTES),
         }
     }
 
-    fn finish(self, shared: &Shared, caller: &ServiceAccount, now: u64) -> Result<(), NotLearnt> {
+    fn finish(
+        self,
+        shared: &Shared,
+        caller: &ServiceAccount,
+        before: Before,
+        now: u64,
+    ) -> Result<(), NotLearnt> {
         match self {
-            Self::List(list) => list.finish(shared, caller, now),
-            Self::Object(key, form, body) => learn_object(shared, &key, form, trimmed(body), now),
+            Self::List(list) => list.finish(shared, caller, before, now),
+            Self::Object(key, form, body) => {
+                let body = trimmed(body);
+                if let Ok(meta) = wire::read_meta(form.encoding(), &body) {
+                    let read = meta.resource_version;
+                    before.compare(&mut shared.lock(), &key.resource, read);
+                }
+                learn_object(shared, &key, form, body, now)
+            }
             Self::Response(key, fact, body) => {
                 let learnt = shared.lock().learn_response(key, fact, &body);
                 shared.wake_if_urgent();
@@ -271,11 +302,22 @@ pub(super) fn append(body: &mut Vec<u8>, bytes: &[u8], max: usize) -> Result<(),
 }
 
 impl List {
-    fn feed(&mut self, shared: &Shared, bytes: &[u8], now: u64) -> Result<(), NotLearnt> {
+    fn feed(
+        &mut self,
+        shared: &Shared,
+        bytes: &[u8],
+        before: &mut Before,
+        now: u64,
+    ) -> Result<(), NotLearnt> {
         let mut items = Vec::new();
         let fed = self.splitter.feed(bytes, &mut |item| items.push(item));
         if !items.is_empty() {
             let mut state = shared.lock();
+            let resource_version = self.splitter.head().resource_version;
+            // Before its items are compared with what never was.
+            if before.compare(&mut state, &self.scope.resource, resource_version) {
+                *before = Before::default();
+            }
             for item in items {
                 self.item(&mut state, &item, now)?;
             }
@@ -326,7 +368,13 @@ impl List {
         Ok(())
     }
 
-    fn finish(self, shared: &Shared, caller: &ServiceAccount, now: u64) -> Result<(), NotLearnt> {
+    fn finish(
+        self,
+        shared: &Shared,
+        caller: &ServiceAccount,
+        before: Before,
+        now: u64,
+    ) -> Result<(), NotLearnt> {
         let Self {
             scope,
             form,
@@ -350,6 +398,7 @@ impl List {
             continue_token,
         };
         let mut state = shared.lock();
+        before.compare(&mut state, &scope.resource, head.resource_version);
         if !continue_token.is_empty() {
             let before = state.pages.take(&page(continue_token));
             let Some(whole) = before.and_then(|before| before.followed_by(list)) else {

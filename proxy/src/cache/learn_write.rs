@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode, response};
 
+use super::before::Before;
 use super::form::Form;
 use super::inflate::Inflate;
 use super::key::{GroupResource, ObjectId};
@@ -19,32 +20,13 @@ use super::{Shared, unix_seconds};
 use crate::identity::ServiceAccount;
 use crate::request_info::{ObjectKey, RequestInfo, Scope, Verb};
 
-/// What was known before a request was sent: everything that its answer tells is newer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Before {
-    /// The highest RV known of the resource; 0 when nothing is known of it, or when the request is no write.
-    pub(super) resource_version: u64,
-}
-
-impl Before {
-    pub(super) fn of(shared: &Shared, info: &RequestInfo) -> Self {
-        let Some(written) = info.written() else {
-            return Self::default();
-        };
-        let resource = GroupResource::of(&written.object.resource);
-        let id = ObjectId::of(&written.object);
-        Self {
-            resource_version: shared.lock().newest(&resource, id.as_ref()),
-        }
-    }
-}
-
 /// Learns from the body of one 2xx answer to a write. Dropped without `finish`, only the write itself is remembered.
 pub struct WriteLearner {
     shared: Arc<Shared>,
     caller: ServiceAccount,
     /// `name` is empty for a CREATE.
     object: ObjectKey,
+    before: Before,
     /// What was noted of the write when it was answered.
     noted: u64,
     form: Form,
@@ -86,6 +68,7 @@ impl WriteLearner {
             shared: shared.clone(),
             caller: caller.clone(),
             object: written.object,
+            before,
             noted,
             form,
             inflate,
@@ -121,6 +104,7 @@ impl WriteLearner {
             shared,
             caller,
             mut object,
+            before,
             noted,
             form,
             inflate,
@@ -139,6 +123,8 @@ impl WriteLearner {
         }
         if object.name.is_empty() {
             object.name = meta.name;
+            let created = meta.resource_version;
+            before.compare(&mut shared.lock(), &object.resource, created);
         }
         let may_be_deleted = wire::may_be_deleted(encoding, &body);
         if may_be_deleted.map_err(|_| NotLearnt::Malformed)? {
@@ -195,7 +181,7 @@ impl State {
         before: Before,
     ) -> u64 {
         let resource = GroupResource::of(&object.resource);
-        let least = before.resource_version + 1;
+        let least = before.newest + 1;
         let Some(id) = ObjectId::of(object) else {
             return least;
         };
@@ -204,7 +190,7 @@ impl State {
             self.object_missing(object);
         }
         // Of what nothing is known, nothing old can be told.
-        if before.resource_version > 0 {
+        if before.newest > 0 {
             self.own_writes.note(caller, &resource, &id, least);
         }
         least

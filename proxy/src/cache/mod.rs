@@ -11,6 +11,7 @@ mod answer_list;
 mod answer_response;
 mod answer_watch;
 mod aside;
+mod before;
 mod collection;
 mod collections;
 mod columns;
@@ -37,6 +38,7 @@ mod record;
 mod rendering;
 mod renew;
 mod responses;
+mod restored;
 mod rows;
 mod state;
 mod status;
@@ -66,8 +68,10 @@ use state::{NotLearnt, State};
 use store::Table;
 
 pub use answer_watch::Frames;
+pub use before::Before;
 pub use learn::Learner;
-pub use learn_write::{Before, WriteLearner};
+pub use learn_write::WriteLearner;
+pub use restored::{Became, Check};
 pub use status::{CacheStatus, CollectionStatus};
 pub use watch_feed::WatchFeed;
 
@@ -158,9 +162,17 @@ impl Cache {
         Learner::new(&self.shared, caller, info, request, response, now)
     }
 
-    /// What is known before this request is sent, for [`Cache::write_learner`] to tell what its answer adds.
+    /// What is known before this request is sent, for learners and feeds to compare its answer with.
     pub fn before(&self, info: &RequestInfo) -> Before {
         Before::of(&self.shared, info)
+    }
+
+    /// The upstream answered 504 to this read: when it does not know an RV that it said itself, it lags, or it was restored.
+    pub fn timed_out(&self, info: &RequestInfo, before: Before) {
+        if before.doubts(info) {
+            let resource = key::GroupResource::of(&info.group_version_resource());
+            self.shared.lock().doubt(&resource);
+        }
     }
 
     /// A learner for the body of this answer to a write; `None` when it shows nothing to learn. That there was a write is

@@ -80,6 +80,14 @@ impl OwnWrites {
         }
     }
 
+    /// The RVs of this resource went back.
+    pub(super) fn forget(&mut self, resource: &GroupResource) {
+        for lately in self.of.values_mut() {
+            lately.least.retain(|(of, _), _| of != resource);
+            lately.order.retain(|(of, _)| of != resource);
+        }
+    }
+
     /// The least RV at which this caller may be told of the object; 0 when any will do.
     pub(super) fn least(
         &self,
@@ -103,15 +111,6 @@ impl State {
         let proving = self.collections.proving_absent(object);
         let proven = proving.map(|collection| collection.resource_version);
         proven.fold(self.facts.gone_at(&resource, id), u64::max)
-    }
-
-    /// The highest RV that the upstream has said of this resource, as far as collections tell, and of this object.
-    pub(super) fn newest(&self, resource: &GroupResource, id: Option<&ObjectId>) -> u64 {
-        let collections = self.collections.of(resource);
-        let newest = collections.map(|(_, c)| c.resource_version).max();
-        let facts = id.map_or(&[][..], |id| self.facts.get(resource, id));
-        let facts = facts.iter().map(|fact| fact.resource_version);
-        facts.fold(newest.unwrap_or(0), u64::max)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::form::Form;
-use super::key::ObjectId;
+use super::key::{GroupResource, ObjectId};
 use crate::identity::ServiceAccount;
 use crate::request_info::Scope;
 
@@ -59,6 +59,12 @@ impl Pages {
             .values()
             .map(|(list, _)| list.members.len())
             .sum()
+    }
+
+    /// The RVs of this resource went back.
+    pub(super) fn forget(&mut self, resource: &GroupResource) {
+        let is_of = |next: &NextPage| GroupResource::of(&next.scope.resource) == *resource;
+        self.chains.retain(|next, _| !is_of(next));
     }
 
     /// The pages before this one; `None` when they were not all seen.

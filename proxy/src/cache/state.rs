@@ -15,6 +15,7 @@ use super::key::{GroupResource, ObjectId, fact_key, is_unfiltered, member_key, r
 use super::own_writes::OwnWrites;
 use super::pages::{MAX_CHAIN_AGE, Pages, PartialList};
 use super::responses::{ResponseFact, ResponseKey, Responses};
+use super::restored::Restores;
 use super::store::{Store, Table};
 use super::traits::Traits;
 use super::writes::Writes;
@@ -91,6 +92,7 @@ pub(super) struct State {
     pub(super) pages: Pages,
     pub(super) grants: Grants,
     pub(super) own_writes: OwnWrites,
+    pub(super) restores: Restores,
     pub(super) responses: Responses,
     pub(super) columns: Columns,
     pub(super) issuer_keys: Option<IssuerKeys>,
@@ -111,6 +113,7 @@ impl State {
             pages: Pages::default(),
             grants: Grants::default(),
             own_writes: OwnWrites::default(),
+            restores: Restores::default(),
             responses: Responses::default(),
             columns: Columns::default(),
             issuer_keys: None,
@@ -392,7 +395,7 @@ impl State {
     }
 
     /// A fact is known no more, neither is it where it was kept.
-    fn unwrite(
+    pub(super) fn unwrite(
         &mut self,
         resource: &GroupResource,
         id: &ObjectId,

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode, response};
 
+use super::before::Before;
 use super::collection::{Event, What};
 use super::form::Form;
 use super::grants::Granted;
@@ -27,6 +28,9 @@ pub struct WatchFeed {
     feed: u64,
     /// `None` once that is whole, when the stream began at an RV, or when it will not say that it is whole.
     initial: Option<Box<Initial>>,
+    /// The RV that was asked for, if any, and what was known before that.
+    asked: u64,
+    before: Before,
     failed: bool,
 }
 
@@ -95,8 +99,17 @@ impl WatchFeed {
             collection,
             feed,
             initial,
+            asked: info.options.resource_version.parse().unwrap_or(0),
+            before: Before::default(),
             failed: false,
         })
+    }
+
+    /// What was known before the watch was asked for: an upstream that went back since is noticed.
+    #[must_use]
+    pub fn since(mut self, before: Before) -> Self {
+        self.before = before;
+        self
     }
 
     /// One event, in the order of the stream.
@@ -107,8 +120,16 @@ impl WatchFeed {
         let now = unix_seconds(SystemTime::now());
         let shared = self.shared.clone();
         let mut state = shared.lock();
+        // Forgotten with what it showed: the upstream went back.
+        if state.collections.get(self.collection).is_none() {
+            self.failed = true;
+            return;
+        }
         let learnt = match event.kind {
-            EventType::Error => Ok(()),
+            EventType::Error => {
+                self.refused(&mut state, event);
+                Ok(())
+            }
             EventType::Bookmark => self.bookmark(&mut state, event, now),
             EventType::Added | EventType::Modified | EventType::Deleted => {
                 self.object(&mut state, event, now)
@@ -154,6 +175,9 @@ impl WatchFeed {
         let ended = self
             .initial
             .take_if(|initial| is_marked || !initial.end_is_marked);
+        if ended.is_some() && self.went_back(state, resource_version) {
+            return Ok(());
+        }
         if let Some(mut list) = ended.map(|initial| initial.list) {
             list.resource_version = resource_version;
             list.kind = state.facts.word(&event.meta.kind);
@@ -171,6 +195,28 @@ impl WatchFeed {
         };
         state.observe(self.collection, self.feed, event, now);
         Ok(())
+    }
+
+    /// The content that the stream began with is older than what was known before it was asked for. What was learnt of it is
+    /// forgotten with the rest; its stream goes on, behind a list that is to be read.
+    fn went_back(&mut self, state: &mut State, resource_version: u64) -> bool {
+        let before = std::mem::take(&mut self.before);
+        if !before.compare(state, &self.scope.resource, resource_version) {
+            return false;
+        }
+        let attached = state.attach(&self.caller, &self.scope, self.form, resource_version);
+        if let Ok((collection, feed)) = attached {
+            (self.collection, self.feed) = (collection, feed);
+        }
+        true
+    }
+
+    /// The stream ends: the upstream does not know the RV that it was to be not older than.
+    fn refused(&self, state: &mut State, event: &WatchEvent) {
+        let is_known = (1..=self.before.newest).contains(&self.asked);
+        if event.meta.status_code == Some(504) && is_known {
+            state.doubt(&GroupResource::of(&self.scope.resource));
+        }
     }
 
     fn object(&mut self, state: &mut State, event: &WatchEvent, now: u64) -> Result<(), NotLearnt> {

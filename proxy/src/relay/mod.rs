@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use crate::asked::Asked;
 use crate::body::{Body, BoxError};
-use crate::cache::{BOOKMARK_INTERVAL, Frames, WatchAnswer, WatchFeed, WatchFormat, wire};
+use crate::cache::{BOOKMARK_INTERVAL, Before, Frames, WatchAnswer, WatchFeed, WatchFormat, wire};
 use crate::policy::Uplink;
 use crate::request_info::accept::{self, Encoding, Representation};
 use crate::serve::Serve;
@@ -68,6 +68,7 @@ impl Relay {
     pub(crate) fn live(
         serve: &Arc<Serve>,
         asked: &Asked,
+        before: Before,
         response: Response<Body>,
     ) -> Response<Body> {
         let Some(encoding) = stream_encoding(response.headers()) else {
@@ -79,6 +80,7 @@ impl Relay {
                 .cache
                 .watch_feed(account, info, &asked.headers, &parts, SystemTime::now())
         });
+        let feed = feed.map(|feed| feed.since(before));
         let seen = resume_point(asked);
         let (relay, body) = Self::new(serve, asked.clone(), encoding, seen, None);
         serve.tasks.spawn(relay.run(Next::Live(upstream, feed)));

@@ -8,6 +8,7 @@ mod reading;
 mod recorded;
 mod responses;
 mod restart;
+mod restored;
 mod tables;
 mod traps;
 mod watches;

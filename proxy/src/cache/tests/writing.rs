@@ -30,7 +30,7 @@ impl Bench {
     }
 
     /// A write, answered 200 with this body.
-    fn write(&self, who: &str, request: &str, body: &str) {
+    pub(super) fn write(&self, who: &str, request: &str, body: &str) {
         self.send(who, request).answered(JSON, body.as_bytes());
     }
 }
