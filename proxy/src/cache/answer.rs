@@ -221,13 +221,17 @@ fn find<'s>(
         until.fold(fact.resource_version, u64::max)
     };
     let least = state.own_writes.least(asked.caller, &resource, id);
+    let absent_until = state.absent_until(key, id);
     let facts = state.facts.get(&resource, id);
     let mut known = facts
         .iter()
-        .filter(|fact| *fact.version == *key.resource.version && known_until(fact) >= least)
+        .filter(|fact| {
+            let until = known_until(fact);
+            // A collection that is behind may still hold what is gone.
+            *fact.version == *key.resource.version && until >= least && until > absent_until
+        })
         .peekable();
     if known.peek().is_none() {
-        let absent_until = state.absent_until(key, id);
         return Err(if absent_until < least {
             Reason::WrittenSince
         } else if state.collections.proving_absent(key).next().is_some() {

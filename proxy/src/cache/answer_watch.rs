@@ -1,8 +1,12 @@
 //! Answers to WATCH: what comes first on a stream that is then held.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 
 use super::answer::Asked;
+use super::changes::Changes;
 use super::collection::Collection;
 use super::headers;
 use super::learn::granted;
@@ -16,13 +20,21 @@ use crate::policy::Reason;
 type Chunks = Box<dyn Iterator<Item = Result<Bytes, Reason>> + Send>;
 
 /// Whole frames of a stream, read from the store as they are asked for.
-pub struct Frames(Pulled<Chunks>);
+pub struct Frames {
+    frames: Pulled<Chunks>,
+    reached: Arc<AtomicU64>,
+}
 
 impl Frames {
     /// The next frame. After an error there is none: the stream must end there, since the client has not seen what is known.
     /// Not to be dropped half-way.
     pub async fn next(&mut self) -> Option<Result<Bytes, Reason>> {
-        self.0.next().await
+        self.frames.next().await
+    }
+
+    /// What the client has seen once it has read all of them.
+    pub fn reached(&self) -> u64 {
+        self.reached.load(Ordering::Relaxed)
     }
 }
 
@@ -49,11 +61,9 @@ pub(super) fn watch(asked: &Asked<'_>) -> Result<WatchAnswer, Reason> {
     let content_type = part.rendering.watch_content_type(part.form);
     let headers = headers::cached(content_type, asked.age(collection.confirmed), asked.request);
     let (cursor, end) = replay(asked, &state, collection, &part, start)?;
-    let end =
-        end.map(|initial_events_end| last_frame(&format, resource_version, initial_events_end));
     Ok(WatchAnswer {
         headers,
-        frames: frames(asked, part, cursor, &format, end),
+        frames: frames(asked, part, (cursor, resource_version), &format, end),
         format,
         resource_version,
     })
@@ -69,21 +79,37 @@ fn last_frame(format: &WatchFormat, resource_version: u64, initial_events_end: b
     )
 }
 
+/// `end`: whether a bookmark follows, and whether it is the one that ends initial events.
 fn frames(
     asked: &Asked<'_>,
     part: Part,
-    cursor: Option<Cursor>,
+    (cursor, resource_version): (Option<Cursor>, u64),
     format: &WatchFormat,
-    end: Option<Bytes>,
+    end: Option<bool>,
 ) -> Frames {
     let encoding = format.encoding;
     let events = cursor.map(|cursor| Reading::new(asked.shared.clone(), part, cursor, true));
+    let reached = match &events {
+        Some(events) => events.reached(),
+        None => Arc::new(AtomicU64::new(resource_version)),
+    };
     let frames = events
         .into_iter()
         .flatten()
         .map(move |event| event.map(|event| watch_event(encoding, event.kind, &event.object)));
-    let frames: Chunks = Box::new(frames.chain(end.map(Ok)));
-    Frames(Pulled::new(asked.shared.clone(), frames))
+    let (format, at) = (format.clone(), reached.clone());
+    let end = end.into_iter().map(move |initial_events_end| {
+        Ok(last_frame(
+            &format,
+            at.load(Ordering::Relaxed),
+            initial_events_end,
+        ))
+    });
+    let frames: Chunks = Box::new(frames.chain(end));
+    Frames {
+        frames: Pulled::new(asked.shared.clone(), frames),
+        reached,
+    }
 }
 
 /// Where the events to begin with are, and whether a bookmark follows them (`Some(true)`: the one that ends initial events).
@@ -112,11 +138,8 @@ fn replay(
         }
         Start::After(after) if after >= collection.resource_version => Ok((None, None)),
         Start::After(after) => {
-            part.since(state, collection, after)?;
-            let cursor = Cursor::Changes {
-                from: after,
-                last: after,
-            };
+            part.can_tell(collection, after)?;
+            let cursor = Cursor::Changes(Changes::since(after));
             Ok((Some(cursor), options.allow_watch_bookmarks.then_some(false)))
         }
     }

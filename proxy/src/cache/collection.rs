@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::deletions::{Deletion, Deletions};
 use super::form::Form;
 use super::key::{self, ObjectId};
+use super::last::Last;
 use crate::identity::ServiceAccount;
 use crate::request_info::Scope;
 
-/// Deletions remembered per collection, so that a client that was away for a moment need not list again.
-const MAX_DELETIONS: usize = 256;
-/// Bytes of the deleted objects remembered per collection.
-const MAX_DELETION_BYTES: usize = 256 << 10;
 /// Events a stream may be ahead of its collection: the list they belong to is still being read.
 const MAX_BACKLOG: usize = 4096;
 
@@ -21,16 +19,16 @@ const MAX_BACKLOG: usize = 4096;
 pub(super) struct Member {
     /// The object's RV, as this collection saw it.
     pub(super) resource_version: u64,
-    /// Since when it is in the collection.
+    /// Since when it is in the collection, under this name and as the same object.
     pub(super) added: u64,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Deletion {
-    pub(super) id: ObjectId,
+/// A member that a list proves gone.
+pub(super) struct Gone {
+    /// When it was found out: the list's RV, or the one before that of another object by its name, which is in the list.
     pub(super) resource_version: u64,
-    /// As the DELETED event showed it.
-    pub(super) object: Bytes,
+    /// `None`: not at hand.
+    pub(super) last: Option<Last>,
 }
 
 pub(super) struct Collection {
@@ -47,17 +45,7 @@ pub(super) struct Collection {
     pub(super) list_kind: Arc<str>,
     members: BTreeMap<ObjectId, Member>,
     deletions: Deletions,
-    /// Another stream or answer told of a deletion at this RV, which is not among `deletions` until this collection's own stream tells it.
-    untold: u64,
     feeds: HashMap<u64, Feed>,
-}
-
-/// The deletions since `from`, oldest first.
-#[derive(Default)]
-struct Deletions {
-    from: u64,
-    known: VecDeque<Deletion>,
-    bytes: usize,
 }
 
 /// One watch stream on the collection's scope.
@@ -102,7 +90,6 @@ impl Collection {
             list_kind,
             members: BTreeMap::new(),
             deletions: Deletions::default(),
-            untold: 0,
             feeds: HashMap::new(),
         }
     }
@@ -112,7 +99,7 @@ impl Collection {
         self.complete = true;
         self.resource_version = resource_version;
         self.confirmed = confirmed;
-        self.deletions.from = resource_version;
+        self.deletions.forget_until(resource_version);
     }
 
     pub(super) fn restore_member(&mut self, id: ObjectId, member: Member) {
@@ -173,36 +160,52 @@ impl Collection {
         !self.feeds.is_empty()
     }
 
-    /// Replaces the membership by a whole list. `None`: the list is older than what is known, and nothing changed.
+    /// Replaces the membership by a whole list. `gone` are the members that it proves gone: with the last of each, no client
+    /// that stands where the collection stood need list again. `None`: the list is older than what is known, and nothing changed.
     pub(super) fn commit(
         &mut self,
         list: BTreeMap<ObjectId, u64>,
         resource_version: u64,
         now: u64,
+        gone: BTreeMap<ObjectId, Gone>,
     ) -> Option<Vec<Change>> {
-        if self.complete && resource_version < self.resource_version {
+        let before = self.resource_version;
+        if self.complete && resource_version < before {
             return None;
         }
         let mut changes = Vec::new();
-        let before = self.members.len();
-        self.members.retain(|id, _| {
-            let stays = list.contains_key(id);
-            if !stays {
-                changes.push(Change::Remove(id.clone()));
+        let mut is_exact = self.complete;
+        let mut deletions = Vec::new();
+        for (
+            id,
+            Gone {
+                resource_version,
+                last,
+            },
+        ) in gone
+        {
+            let Some(member) = self.members.remove(&id) else {
+                continue;
+            };
+            match last {
+                Some(object) => deletions.push(Deletion {
+                    id: id.clone(),
+                    resource_version,
+                    added: member.added,
+                    object,
+                }),
+                None => is_exact = false,
             }
-            stays
-        });
-        let lost_some = self.members.len() < before || self.untold > self.resource_version;
+            changes.push(Change::Remove(id));
+        }
         for (id, member_version) in list {
+            // One that is new, and older than what was known: whoever followed the collection until there was not told of it.
+            is_exact &= member_version > before || self.members.contains_key(&id);
             changes.extend(self.put(id, member_version));
         }
-        // A list of the same members leaves a client's RV between the two good: every write in the cluster moves a list's RV.
-        if !self.complete || (lost_some && resource_version > self.resource_version) {
-            // When these were deleted is not known one by one.
-            self.deletions = Deletions {
-                from: resource_version,
-                ..Deletions::default()
-            };
+        match is_exact {
+            true => (self.deletions).inferred(deletions, before, resource_version),
+            false => self.deletions.forget_until(resource_version),
         }
         self.complete = true;
         self.resource_version = resource_version;
@@ -238,18 +241,6 @@ impl Collection {
             }
             feed.backlog.clear();
         }
-    }
-
-    /// The object is gone at this RV, as another stream or answer proved; when exactly it was deleted is not this collection's to say.
-    pub(super) fn forget(&mut self, id: &ObjectId, resource_version: u64) -> Option<Change> {
-        let change = self.remove(id)?;
-        self.untold = self.untold.max(resource_version);
-        Some(change)
-    }
-
-    fn remove(&mut self, id: &ObjectId) -> Option<Change> {
-        self.members.remove(id)?;
-        Some(Change::Remove(id.clone()))
     }
 
     // --- streams ---
@@ -326,32 +317,37 @@ impl Collection {
         self.confirmed = self.confirmed.max(now);
         match event.what {
             What::Put(id) => self.put(id, event.resource_version),
-            What::Deleted(id, object) => {
-                match object {
-                    Some(object) => self.deletions.push(Deletion {
-                        id: id.clone(),
-                        resource_version: event.resource_version,
-                        object,
-                    }),
-                    None => self.deletions.forget_until(event.resource_version),
-                }
-                self.remove(&id)
-            }
+            What::Deleted(id, object) => self.delete(id, object, event.resource_version),
             What::Bookmark => None,
         }
     }
 
-    /// The deletions after `resource_version`, oldest first; `None` when some of them are not known any more.
-    pub(super) fn deletions_since(
-        &self,
+    fn delete(
+        &mut self,
+        id: ObjectId,
+        object: Option<Bytes>,
         resource_version: u64,
-    ) -> Option<impl Iterator<Item = &Deletion>> {
-        (resource_version >= self.deletions.from).then(|| {
-            self.deletions
-                .known
-                .iter()
-                .filter(move |deletion| deletion.resource_version > resource_version)
-        })
+    ) -> Option<Change> {
+        let member = self.members.remove(&id)?;
+        match object {
+            Some(object) => self.deletions.told(Deletion {
+                id: id.clone(),
+                resource_version,
+                added: member.added,
+                object: Last::Shown(object),
+            }),
+            None => self.deletions.forget_until(resource_version),
+        }
+        Some(Change::Remove(id))
+    }
+
+    /// What is known of its deletions.
+    pub(super) fn deletions(&self) -> &Deletions {
+        &self.deletions
+    }
+
+    pub(super) fn forget_deletions(&mut self) {
+        self.deletions.forget_until(self.resource_version);
     }
 }
 
@@ -374,27 +370,6 @@ impl Feed {
         {
             self.from = self.from.max(dropped.resource_version);
         }
-    }
-}
-
-impl Deletions {
-    fn push(&mut self, deletion: Deletion) {
-        self.bytes += deletion.object.len();
-        self.known.push_back(deletion);
-        while self.known.len() > MAX_DELETIONS || self.bytes > MAX_DELETION_BYTES {
-            let Some(oldest) = self.known.pop_front() else {
-                break;
-            };
-            self.bytes -= oldest.object.len();
-            self.from = self.from.max(oldest.resource_version);
-        }
-    }
-
-    fn forget_until(&mut self, resource_version: u64) {
-        *self = Self {
-            from: resource_version,
-            ..Self::default()
-        };
     }
 }
 
@@ -441,6 +416,28 @@ mod tests {
         }
     }
 
+    /// A list is read, with the last of whatever it lacks at hand.
+    fn commit(pods: &mut Collection, rv: u64, members: &[(&str, u64)]) -> Option<Vec<Change>> {
+        let list = list(members);
+        let lacking = pods.members.keys().filter(|id| !list.contains_key(*id));
+        let gone = lacking.map(|id| (id.clone(), gone_at(rv))).collect();
+        pods.commit(list, rv, 0, gone)
+    }
+
+    fn gone_at(resource_version: u64) -> Gone {
+        Gone {
+            resource_version,
+            last: Some(Last::Shown(Bytes::from_static(b"{}"))),
+        }
+    }
+
+    /// The deletions after an RV, and since when each was in the collection.
+    fn gone(pods: &Collection, since: u64) -> Option<Vec<(String, u64, u64)>> {
+        let deletions = pods.deletions();
+        let told = |d: &Deletion| (d.id.name().to_owned(), d.resource_version, d.added);
+        (deletions.are_known_since(since)).then(|| deletions.after(since).map(told).collect())
+    }
+
     fn names(collection: &Collection) -> Vec<&str> {
         collection.members.keys().map(ObjectId::name).collect()
     }
@@ -448,7 +445,7 @@ mod tests {
     #[test]
     fn events_after_the_list_are_applied_and_older_ones_are_not() {
         let mut pods = pods();
-        pods.commit(list(&[("x", 5)]), 10, 0);
+        commit(&mut pods, 10, &[("x", 5)]);
         pods.attach(FEED, 10);
         pods.observe(FEED, put("old", 9), 0);
         pods.observe(FEED, put("y", 11), 0);
@@ -459,12 +456,11 @@ mod tests {
     #[test]
     fn a_stream_with_a_gap_before_it_is_not_applied() {
         let mut pods = pods();
-        pods.commit(list(&[("x", 5)]), 10, 0);
+        commit(&mut pods, 10, &[("x", 5)]);
         pods.attach(FEED, 20);
         pods.observe(FEED, put("y", 21), 0);
         assert_eq!((names(&pods), pods.resource_version), (vec!["x"], 10));
-        pods.commit(list(&[("x", 5), ("z", 15)]), 20, 0)
-            .expect("newer");
+        commit(&mut pods, 20, &[("x", 5), ("z", 15)]).expect("newer");
         assert_eq!(
             (names(&pods), pods.resource_version),
             (vec!["x", "y", "z"], 21)
@@ -477,24 +473,24 @@ mod tests {
         pods.attach(FEED, 10);
         pods.observe(FEED, put("y", 11), 0);
         pods.observe(FEED, deleted("x", 12), 0);
-        pods.commit(list(&[("x", 5)]), 10, 0);
+        commit(&mut pods, 10, &[("x", 5)]);
         assert_eq!((names(&pods), pods.resource_version), (vec!["y"], 12));
     }
 
     #[test]
     fn a_list_older_than_the_stream_changes_nothing() {
         let mut pods = pods();
-        pods.commit(list(&[("x", 5)]), 10, 0);
+        commit(&mut pods, 10, &[("x", 5)]);
         pods.attach(FEED, 10);
         pods.observe(FEED, put("y", 12), 0);
-        assert_eq!(pods.commit(list(&[("x", 5)]), 11, 0), None);
+        assert_eq!(commit(&mut pods, 11, &[("x", 5)]), None);
         assert_eq!((names(&pods), pods.resource_version), (vec!["x", "y"], 12));
     }
 
     #[test]
     fn of_two_streams_of_one_scope_the_rv_decides() {
         let mut pods = pods();
-        pods.commit(list(&[]), 10, 0);
+        commit(&mut pods, 10, &[]);
         pods.attach(1, 10);
         pods.attach(2, 10);
         pods.observe(1, put("x", 11), 0);
@@ -510,16 +506,16 @@ mod tests {
         for n in 0..=MAX_BACKLOG as u64 {
             pods.observe(FEED, put("x", 100 + n), 0);
         }
-        pods.commit(list(&[]), 50, 0);
+        commit(&mut pods, 50, &[]);
         assert_eq!((names(&pods), pods.resource_version), (vec![], 50));
-        pods.commit(list(&[]), 100, 0);
+        commit(&mut pods, 100, &[]);
         assert_eq!(pods.resource_version, 100 + MAX_BACKLOG as u64);
     }
 
     #[test]
     fn a_bookmark_moves_the_rv() {
         let mut pods = pods();
-        pods.commit(list(&[]), 10, 0);
+        commit(&mut pods, 10, &[]);
         pods.attach(FEED, 10);
         let bookmark = Event {
             resource_version: 15,
@@ -532,49 +528,85 @@ mod tests {
     #[test]
     fn a_collection_given_up_needs_a_list_from_where_its_stream_is() {
         let mut pods = pods();
-        pods.commit(list(&[]), 10, 0);
+        commit(&mut pods, 10, &[]);
         pods.attach(FEED, 10);
         pods.observe(FEED, put("x", 12), 0);
         pods.give_up();
-        pods.commit(list(&[]), 11, 0);
+        commit(&mut pods, 11, &[]);
         pods.observe(FEED, put("y", 13), 0);
         assert_eq!((names(&pods), pods.resource_version), (vec![], 11));
-        pods.commit(list(&[("x", 12)]), 12, 0);
+        commit(&mut pods, 12, &[("x", 12)]);
         assert_eq!((names(&pods), pods.resource_version), (vec!["x", "y"], 13));
     }
 
     #[test]
-    fn deletions_are_known_from_the_last_list_on_and_no_further() {
+    fn deletions_are_known_from_the_first_list_on() {
         let mut pods = pods();
-        pods.commit(list(&[("x", 5), ("y", 6)]), 10, 0);
+        commit(&mut pods, 10, &[("x", 5), ("y", 6)]);
         pods.attach(FEED, 10);
         pods.observe(FEED, deleted("x", 11), 0);
         pods.observe(FEED, deleted("y", 12), 0);
-        let since = |rv| pods.deletions_since(rv).map(Iterator::count);
+        let since = |rv| gone(&pods, rv).map(|gone| gone.len());
         assert_eq!((since(9), since(10), since(11)), (None, Some(2), Some(1)));
     }
 
     #[test]
-    fn a_newer_list_of_the_same_members_forgets_no_deletion() {
+    fn what_a_later_list_lacks_was_deleted_by_then() {
         let mut pods = pods();
-        pods.commit(list(&[("x", 5)]), 10, 0);
-        pods.commit(list(&[("x", 5), ("y", 15)]), 20, 0);
-        assert_eq!(pods.deletions_since(10).map(Iterator::count), Some(0));
-        pods.commit(list(&[("y", 15)]), 30, 0);
-        assert!(pods.deletions_since(20).is_none());
-        assert_eq!(pods.deletions_since(30).map(Iterator::count), Some(0));
+        commit(&mut pods, 10, &[("x", 5), ("y", 6), ("z", 7)]);
+        commit(&mut pods, 20, &[("y", 15)]);
+        let (x, z) = (("x".to_owned(), 20, 5), ("z".to_owned(), 20, 7));
+        assert_eq!(gone(&pods, 10), Some(vec![x, z]));
+        assert_eq!(gone(&pods, 20), Some(vec![]));
+        assert_eq!(gone(&pods, 9), None, "before the first list");
+        // It may hold what came after 10 and was gone before 20.
+        assert_eq!(gone(&pods, 15), None, "between the lists");
+        commit(&mut pods, 30, &[]);
+        let of = |since| gone(&pods, since).map(|gone| gone.len());
+        assert_eq!((of(10), of(20), of(30)), (Some(3), Some(1), Some(0)));
     }
 
     #[test]
-    fn remembered_deletions_are_bounded() {
+    fn another_object_by_the_same_name_is_new() {
         let mut pods = pods();
-        pods.commit(list(&[]), 1, 0);
-        pods.attach(FEED, 1);
-        for n in 0..300 {
-            pods.observe(FEED, deleted("x", 2 + n), 0);
-        }
-        assert_eq!(pods.deletions.known.len(), MAX_DELETIONS);
-        assert!(pods.deletions_since(10).is_none());
-        assert!(pods.deletions_since(301).is_some());
+        commit(&mut pods, 10, &[("x", 5), ("y", 6), ("z", 7)]);
+        let replaced = [(id("x"), gone_at(17)), (id("z"), gone_at(20))].into();
+        let changes = pods.commit(list(&[("x", 18), ("y", 19)]), 20, 0, replaced);
+        assert!(changes.expect("newer").contains(&Change::Remove(id("z"))));
+        let told = [("x", 17, 5), ("z", 20, 7)].map(|(n, rv, added)| (n.to_owned(), rv, added));
+        assert_eq!(gone(&pods, 10), Some(told.to_vec()));
+        let added = |name| pods.members[&id(name)].added;
+        assert_eq!((added("x"), added("y")), (18, 6));
+    }
+
+    #[test]
+    fn a_member_whose_last_is_not_at_hand_leaves_a_list_to_everybody() {
+        let mut pods = pods();
+        commit(&mut pods, 10, &[("x", 5)]);
+        let lost = Gone {
+            resource_version: 20,
+            last: None,
+        };
+        pods.commit(list(&[]), 20, 0, [(id("x"), lost)].into());
+        assert_eq!((gone(&pods, 10), gone(&pods, 20)), (None, Some(vec![])));
+    }
+
+    #[test]
+    fn one_that_is_new_and_older_than_what_was_known_leaves_a_list_to_everybody() {
+        let mut pods = pods();
+        commit(&mut pods, 10, &[]);
+        commit(&mut pods, 20, &[("x", 5)]);
+        assert_eq!((gone(&pods, 10), gone(&pods, 20)), (None, Some(vec![])));
+    }
+
+    #[test]
+    fn a_deletion_that_was_seen_ahead_of_a_list_leaves_a_list_to_those_before_it() {
+        let mut pods = pods();
+        commit(&mut pods, 10, &[("x", 5)]);
+        pods.attach(FEED, 20);
+        pods.observe(FEED, deleted("x", 25), 0);
+        commit(&mut pods, 20, &[("x", 5)]);
+        assert_eq!(pods.resource_version, 25);
+        assert_eq!((gone(&pods, 20), gone(&pods, 25)), (None, Some(vec![])));
     }
 }

@@ -18,6 +18,8 @@ const MAX_PER_CALLER: usize = 256;
 /// Members of all filtered collections together, some 20 MiB. What is unfiltered holds each known object twice at most; but there is no end
 /// of selectors that all objects match.
 const MAX_FILTERED_MEMBERS: usize = 200_000;
+/// Bytes of deleted objects that all collections remember together.
+const MAX_REMEMBERED_BYTES: usize = 16 << 20;
 
 #[derive(Default)]
 pub(super) struct Collections {
@@ -102,6 +104,14 @@ impl Collections {
             .filter(|(_, c)| !c.members().is_empty())
             .max_by_key(|(_, c)| (!c.is_fed(), c.members().len(), Reverse(c.confirmed)));
         largest.map(|(id, _)| id)
+    }
+
+    /// The collection that must forget its deletions while all remember more than they may together.
+    pub(super) fn remembers_too_much(&self) -> Option<u64> {
+        let bytes = |collection: &Collection| collection.deletions().bytes();
+        let all: usize = self.all.values().map(bytes).sum();
+        let most = || self.all().max_by_key(|(_, collection)| bytes(collection));
+        (all > MAX_REMEMBERED_BYTES).then(most)?.map(|(id, _)| id)
     }
 
     pub(super) fn insert(&mut self, collection: Collection) -> u64 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::store::StoreError;
-use super::{Shared, renew};
+use super::{Shared, last, renew};
 
 /// Commits a batch every `interval` (or earlier when much waits) until `stop`, then once more.
 pub(super) async fn run(shared: &Arc<Shared>, interval: Duration, stop: CancellationToken) {
@@ -33,15 +33,20 @@ pub(super) async fn commit(shared: &Arc<Shared>) -> bool {
     if !renew::renew(shared).await {
         return false;
     }
-    let (batch, store) = {
+    let (batch, unread, store) = {
         let mut state = shared.lock();
         // Taken under the lock that all of one change is made under: a batch never holds half a list.
         let Some(batch) = state.writes.begin_commit() else {
             return true;
         };
-        (batch, state.store.clone())
+        let unread = std::mem::take(&mut state.unread);
+        (batch, unread, state.store.clone())
     };
-    let written = tokio::task::spawn_blocking(move || store.commit(&batch)).await;
+    let written = tokio::task::spawn_blocking(move || {
+        last::fill(&unread, store.as_ref());
+        store.commit(&batch)
+    });
+    let written = written.await;
     let written = written.unwrap_or_else(|panicked| Err(StoreError::Damaged(panicked.to_string())));
     let mut error = shared
         .commit_error

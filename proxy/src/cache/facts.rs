@@ -128,31 +128,35 @@ impl Facts {
         facts.iter().find(|fact| fact.state() == state)
     }
 
-    /// The states that are not the newest of their version and form, and that no list under way holds.
+    /// The states that are not the newest of their version and form, or that the object does not have any more; and that no
+    /// list under way holds.
     pub(super) fn outdated(&self, resource: &GroupResource, id: &ObjectId, now: u64) -> Vec<Fact> {
+        let gone = self.gone_at(resource, id);
         let facts = self.get(resource, id);
         let is_outdated = |fact: &&Fact| {
             let mut others = facts.iter();
             fact.listed_until <= now
-                && others.any(|other| {
-                    (other.form, &other.version) == (fact.form, &fact.version)
-                        && other.resource_version > fact.resource_version
-                })
+                && (fact.resource_version <= gone
+                    || others.any(|other| {
+                        (other.form, &other.version) == (fact.form, &fact.version)
+                            && other.resource_version > fact.resource_version
+                    }))
         };
         facts.iter().filter(is_outdated).cloned().collect()
     }
 
-    /// The list that holds this state was read.
-    pub(super) fn settle(
+    /// A list that holds this state is being read; given up at `until`.
+    pub(super) fn listed(
         &mut self,
         resource: &GroupResource,
         id: &ObjectId,
         state: key::StateName<'_>,
+        until: u64,
     ) {
         let facts = self.of.get_mut(resource).and_then(|of| of.get_mut(id));
         let fact = facts.and_then(|facts| facts.iter_mut().find(|fact| fact.state() == state));
         if let Some(fact) = fact {
-            fact.listed_until = 0;
+            fact.listed_until = until;
         }
     }
 
@@ -216,29 +220,9 @@ impl Facts {
         }
     }
 
-    /// The object is gone since `resource_version`: takes away what was known of it until then.
-    pub(super) fn remove(
-        &mut self,
-        resource: &GroupResource,
-        id: &ObjectId,
-        resource_version: u64,
-    ) -> Vec<Fact> {
+    /// The object is gone since `resource_version`.
+    pub(super) fn gone(&mut self, resource: &GroupResource, id: &ObjectId, resource_version: u64) {
         self.gone.insert(resource, id, resource_version);
-        let Some(objects) = self.of.get_mut(resource) else {
-            return Vec::new();
-        };
-        let Some(facts) = objects.get_mut(id) else {
-            return Vec::new();
-        };
-        let removed: Vec<Fact> = facts
-            .extract_if(.., |fact| fact.resource_version <= resource_version)
-            .collect();
-        if facts.is_empty() {
-            objects.remove(id);
-        }
-        self.count -= removed.len();
-        self.bytes -= removed.iter().map(|fact| u64::from(fact.len)).sum::<u64>();
-        removed
     }
 
     /// Forgets all that is known of a resource, what is gone too.
@@ -396,7 +380,11 @@ mod tests {
         let mut facts = Facts::default();
         put(&mut facts, "a/b", fact(Form::JSON, 5));
         put(&mut facts, "a/b", fact(Form::PROTOBUF, 8));
-        assert_eq!(facts.remove(&pods(), &id("a/b"), 9).len(), 2);
+        facts.gone(&pods(), &id("a/b"), 9);
+        for outdated in facts.outdated(&pods(), &id("a/b"), 0) {
+            assert!(facts.lose(&pods(), &id("a/b"), outdated.state()));
+        }
+        assert_eq!((facts.count(), facts.bytes()), (0, 0));
         let late = put(&mut facts, "a/b", fact(Form::JSON, 8));
         assert_eq!(late, Upsert::Gone);
         let recreated = put(&mut facts, "a/b", fact(Form::JSON, 10));
@@ -434,7 +422,7 @@ mod tests {
     fn remembered_deletions_are_bounded() {
         let mut facts = Facts::default();
         for n in 0..=MAX_GONE {
-            facts.remove(&pods(), &id(&format!("a/{n}")), 1);
+            facts.gone(&pods(), &id(&format!("a/{n}")), 1);
         }
         assert_eq!(facts.gone.order.len(), MAX_GONE);
         assert_eq!(facts.gone.since[&pods()].len(), MAX_GONE);

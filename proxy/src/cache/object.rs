@@ -60,6 +60,11 @@ impl Stored {
         told.map_err(|error| StoreError::Damaged(error.to_string()))
     }
 
+    /// It can be read whatever becomes of the store.
+    pub(super) fn is_at_hand(&self) -> bool {
+        self.unwritten.is_some()
+    }
+
     fn read(&self, snapshot: &dyn Snapshot) -> Result<Bytes, StoreError> {
         let stored = match &self.unwritten {
             Some(unwritten) => unwritten.clone(),
@@ -83,8 +88,27 @@ impl Stored {
         snapshot: &dyn Snapshot,
         resource: &GroupVersionResource,
     ) -> Result<Bytes, StoreError> {
+        Ok(self.whole(self.read(snapshot)?, resource))
+    }
+
+    /// As [`read_whole`](Self::read_whole), with another resourceVersion.
+    pub(super) fn read_at(
+        &self,
+        snapshot: &dyn Snapshot,
+        resource: &GroupVersionResource,
+        resource_version: u64,
+    ) -> Result<Bytes, StoreError> {
         let bytes = self.read(snapshot)?;
-        Ok(match self.form.encoding() {
+        let changed = match self.form {
+            Form::Row => wire::row_with_resource_version(&bytes, resource_version),
+            form => wire::with_resource_version(form.encoding(), &bytes, resource_version),
+        };
+        let changed = changed.map_err(|error| StoreError::Damaged(error.to_string()))?;
+        Ok(self.whole(changed, resource))
+    }
+
+    fn whole(&self, bytes: Bytes, resource: &GroupVersionResource) -> Bytes {
+        match self.form.encoding() {
             _ if !self.bare => bytes,
             Encoding::Json => {
                 wire::with_type_meta(&bytes, &self.form.api_version(resource), &self.kind)
@@ -92,6 +116,6 @@ impl Stored {
             Encoding::Protobuf => {
                 wire::envelope(&self.form.api_version(resource), &self.kind, &bytes)
             }
-        })
+        }
     }
 }

@@ -4,18 +4,22 @@
 //! client that opens many streams and reads none costs a cursor each. So each batch makes sure that the collection is as
 //! it was when the answer began; if it is not, the answer breaks off, and is not taken for whole.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
 use super::Shared;
 use super::answer::{read_failed, snapshot};
-use super::collection::{Collection, Deletion, Member};
+use super::changes::Changes;
+use super::collection::{Collection, Member};
+use super::deletions::Deletion;
 use super::facts::Fact;
 use super::form::Form;
 use super::key::{GroupResource, ObjectId};
+use super::last::Last;
 use super::narrowing::Narrowing;
 use super::object::Stored;
 use super::rendering::Rendering;
@@ -26,9 +30,9 @@ use crate::policy::Reason;
 use crate::request_info::GroupVersionResource;
 
 /// Enough that the way to the disk's thread is worth it, little enough that a held stream costs about as much as its connection.
-const BATCH_BYTES: usize = 32 << 10;
+pub(super) const BATCH_BYTES: usize = 32 << 10;
 /// Of small objects; the lock is held for as many look-ups.
-const BATCH_OBJECTS: usize = 64;
+pub(super) const BATCH_OBJECTS: usize = 64;
 /// Batches read at the same time, by all clients: each has a thread and its bytes in memory.
 pub(super) const AT_ONCE: usize = 8;
 
@@ -49,8 +53,8 @@ pub(super) struct Part {
 pub(super) enum Cursor {
     /// Members in list order; the last one that was read.
     Members(Option<ObjectId>),
-    /// Changes in the order of their RVs, to a client that has seen `from`; those until `last` were read.
-    Changes { from: u64, last: u64 },
+    /// Changes in the order of their RVs, until that of the collection at the end of the reading.
+    Changes(Changes),
 }
 
 /// One object that was read.
@@ -68,10 +72,12 @@ pub(super) struct Reading {
     whole: bool,
     is_first: bool,
     ready: VecDeque<Event>,
+    reached: Arc<AtomicU64>,
 }
 
 impl Reading {
     pub(super) fn new(shared: Arc<Shared>, part: Part, cursor: Cursor, whole: bool) -> Self {
+        let reached = Arc::new(AtomicU64::new(part.resource_version));
         Self {
             shared,
             part,
@@ -79,35 +85,46 @@ impl Reading {
             whole,
             is_first: true,
             ready: VecDeque::new(),
+            reached,
         }
     }
 
     fn read_batch(&mut self) -> Result<(), Reason> {
         let (batch, snapshot) = {
             let state = self.shared.lock();
-            let collection = self.part.find(&state)?;
             let batch = match &mut self.cursor {
-                Cursor::Members(last) => self.part.members(&state, collection, last)?,
-                Cursor::Changes { from, last } => {
-                    self.part.changes(&state, collection, *from, last)?
+                Cursor::Members(last) => {
+                    let collection = self.part.find(&state)?;
+                    self.part.members(&state, collection, last)?
+                }
+                Cursor::Changes(changes) => {
+                    let collection = self.part.complete(&state)?;
+                    let batch = self.part.changes(&state, collection, changes)?;
+                    self.reached.store(changes.reached(), Ordering::Relaxed);
+                    batch
                 }
             };
             (batch, snapshot(&state)?)
         };
         for (kind, object) in batch {
-            let object = match object {
-                Object::AtHand(object) => (self.part.rendering)
-                    .whole(self.part.form, object, std::mem::take(&mut self.is_first))
-                    .map_err(|_| Reason::Store)?,
-                Object::Stored(stored) => self.read(&stored, snapshot.as_ref())?,
-            };
+            let object = self.read(&object, snapshot.as_ref())?;
             self.ready.push_back(Event { kind, object });
         }
         Ok(())
     }
 
-    fn read(&mut self, stored: &Stored, snapshot: &dyn Snapshot) -> Result<Bytes, Reason> {
+    fn read(&mut self, object: &Object, snapshot: &dyn Snapshot) -> Result<Bytes, Reason> {
         let rendering = &self.part.rendering;
+        let stored = match object {
+            Object::Last(last) => {
+                // It is not known any more: there is nothing to be forgotten.
+                let last = last.read(snapshot).map_err(|_| Reason::Expired)?;
+                let is_first = std::mem::take(&mut self.is_first);
+                let told = rendering.whole(self.part.form, last, is_first);
+                return told.map_err(|_| Reason::Store);
+            }
+            Object::Stored(stored) => stored,
+        };
         let object = match self.whole {
             true => {
                 let is_first = std::mem::take(&mut self.is_first);
@@ -116,6 +133,11 @@ impl Reading {
             false => stored.told(snapshot, rendering),
         };
         object.map_err(|error| read_failed(&self.shared, stored, &error))
+    }
+
+    /// The RV at which the client stands once all was read.
+    pub(super) fn reached(&self) -> Arc<AtomicU64> {
+        self.reached.clone()
     }
 }
 
@@ -133,21 +155,27 @@ impl Iterator for Reading {
 }
 
 /// One object that is to be read.
-type Wanted = (EventType, Object);
+pub(super) type Wanted = (EventType, Object);
 
-enum Object {
+pub(super) enum Object {
     Stored(Stored),
-    /// Of a deletion, as its event showed it.
-    AtHand(Bytes),
+    /// Of a deletion, as its event shows it.
+    Last(Last),
 }
 
 impl Part {
+    /// The collection, whatever became of it since.
+    pub(super) fn complete<'s>(&self, state: &'s State) -> Result<&'s Collection, Reason> {
+        let collection = state.collections.get(self.collection);
+        collection
+            .filter(|collection| collection.complete)
+            .ok_or(Reason::Incomplete)
+    }
+
     /// The collection, if what is asked for of it is what it was.
     pub(super) fn find<'s>(&self, state: &'s State) -> Result<&'s Collection, Reason> {
-        let collection = state.collections.get(self.collection);
-        let collection = collection
-            .filter(|collection| collection.complete)
-            .ok_or(Reason::Incomplete)?;
+        let collection = self.complete(state)?;
+        let deletions = collection.deletions();
         // An object that is new since then is left out. One that changed since is not what it was, and one that is gone is missed.
         let is_gone = |deletion: &Deletion| self.narrowing.may_hold(&deletion.id);
         let has_changed = |(id, member): (&ObjectId, &Member)| {
@@ -157,9 +185,8 @@ impl Part {
         };
         let as_it_was = collection.resource_version == self.resource_version
             || (collection.resource_version > self.resource_version
-                && collection
-                    .deletions_since(self.resource_version)
-                    .is_some_and(|mut deletions| !deletions.any(is_gone))
+                && deletions.are_known_since(self.resource_version)
+                && !deletions.after(self.resource_version).any(is_gone)
                 && !collection.members().iter().any(has_changed));
         as_it_was.then_some(collection).ok_or(Reason::Expired)
     }
@@ -192,7 +219,13 @@ impl Part {
     }
 
     /// For a Table, the row that the upstream showed of this very state, where that is known.
-    fn stored(&self, state: &State, of: &GroupResource, id: &ObjectId, fact: &Fact) -> Stored {
+    pub(super) fn stored(
+        &self,
+        state: &State,
+        of: &GroupResource,
+        id: &ObjectId,
+        fact: &Fact,
+    ) -> Stored {
         let row = match self.rendering {
             Rendering::Rows(_) => state.facts.find(of, id, &fact.version, Form::Row),
             _ => None,
@@ -224,106 +257,6 @@ impl Part {
             *last = Some(reached.clone());
         }
         Ok(batch)
-    }
-
-    /// The changes after an RV and until that of the answer, in order; [`Reason::Expired`] when one of them may not be known.
-    pub(super) fn since<'s>(
-        &self,
-        state: &State,
-        collection: &'s Collection,
-        after: u64,
-    ) -> Result<Vec<Changed<'s>>, Reason> {
-        let deletions = collection.deletions_since(after).ok_or(Reason::Expired)?;
-        let deletions = deletions
-            .filter(|deletion| self.narrowing.may_hold(&deletion.id))
-            .map(Changed::Deleted);
-        let members = collection.members().iter();
-        let members = members
-            .filter(|(id, member)| member.resource_version > after && self.narrowing.may_hold(id))
-            .map(|(id, member)| Changed::Put(id, *member));
-        let mut changes: Vec<Changed<'s>> = deletions
-            .chain(members)
-            .filter(|change| change.resource_version() <= self.resource_version)
-            .collect();
-        let of = GroupResource::of(&self.resource);
-        let mut left_out = HashSet::new();
-        for change in &changes {
-            if let Changed::Put(id, member) = change {
-                let fact = state.facts.at(&of, id, collection.state(member));
-                let fact = fact.ok_or(Reason::Expired)?;
-                let is_new = member.added > after;
-                if self.narrowing.is_evaluated() && !is_new {
-                    // Whether it was in the selection before is not known.
-                    return Err(Reason::Expired);
-                }
-                if !self.narrowing.holds(id, &fact.traits) {
-                    left_out.insert((*id).clone());
-                }
-            } else if self.narrowing.is_evaluated() {
-                return Err(Reason::Expired);
-            }
-        }
-        changes.retain(|change| match change {
-            Changed::Put(id, _) => !left_out.contains(*id),
-            Changed::Deleted(_) => true,
-        });
-        changes.sort_by_key(Changed::resource_version);
-        Ok(changes)
-    }
-
-    fn changes(
-        &self,
-        state: &State,
-        collection: &Collection,
-        from: u64,
-        last: &mut u64,
-    ) -> Result<Vec<Wanted>, Reason> {
-        let of = GroupResource::of(&self.resource);
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        for change in self.since(state, collection, *last)? {
-            let is_full = bytes >= BATCH_BYTES || batch.len() >= BATCH_OBJECTS;
-            // Two changes of one RV are one to the cursor.
-            if is_full && change.resource_version() > *last {
-                break;
-            }
-            *last = change.resource_version();
-            match change {
-                Changed::Deleted(deletion) => {
-                    bytes += deletion.object.len();
-                    let object = Object::AtHand(deletion.object.clone());
-                    batch.push((EventType::Deleted, object));
-                }
-                Changed::Put(id, member) => {
-                    let fact = state.facts.at(&of, id, collection.state(&member));
-                    let fact = fact.ok_or(Reason::Expired)?;
-                    let stored = self.stored(state, &of, id, fact);
-                    bytes += stored.len as usize;
-                    let is_new = member.added > from;
-                    let kind = if is_new {
-                        EventType::Added
-                    } else {
-                        EventType::Modified
-                    };
-                    batch.push((kind, Object::Stored(stored)));
-                }
-            }
-        }
-        Ok(batch)
-    }
-}
-
-/// One change of a collection.
-pub(super) enum Changed<'c> {
-    Put(&'c ObjectId, Member),
-    Deleted(&'c Deletion),
-}
-
-impl Changed<'_> {
-    fn resource_version(&self) -> u64 {
-        match self {
-            Self::Put(_, member) => member.resource_version,
-            Self::Deleted(deletion) => deletion.resource_version,
-        }
     }
 }
 

@@ -1,17 +1,17 @@
 //! All that is known, and the rules that tie it together: what an object, a list, an event or a refusal proves about the rest.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use super::collection::{Change, Collection, Event};
+use super::collection::{Change, Collection, Event, What};
 use super::collections::Collections;
 use super::columns::Columns;
 use super::facts::{Fact, Facts, Upsert};
 use super::form::Form;
 use super::grants::{Granted, Grants};
 use super::key::{GroupResource, ObjectId, fact_key, is_unfiltered, member_key, response_key};
+use super::last::Kept;
 use super::own_writes::OwnWrites;
 use super::pages::{MAX_CHAIN_AGE, Pages, PartialList};
 use super::responses::{ResponseFact, ResponseKey, Responses};
@@ -97,6 +97,8 @@ pub(super) struct State {
     pub(super) columns: Columns,
     pub(super) issuer_keys: Option<IssuerKeys>,
     pub(super) writes: Writes,
+    /// Objects that are to be read before what waits in `writes` is written: it takes them away.
+    pub(super) unread: Vec<Weak<Kept>>,
     pub(super) store: Arc<dyn Store>,
     secrets: Secrets,
     max_bytes: u64,
@@ -118,6 +120,7 @@ impl State {
             columns: Columns::default(),
             issuer_keys: None,
             writes: Writes::default(),
+            unread: Vec::new(),
             store,
             secrets,
             max_bytes,
@@ -151,9 +154,13 @@ impl State {
             .facts
             .judge(&of, object.id, known_as, object.resource_version);
         let state = (known_as.0, known_as.1, object.resource_version);
-        let is_held = judged == Upsert::Known
-            && object.seen != Seen::Alone
-            && self.facts.at(&of, object.id, state).is_none();
+        let is_held = judged != Upsert::Stored && object.seen != Seen::Alone;
+        if is_held && self.facts.at(&of, object.id, state).is_some() {
+            if object.seen == Seen::Listed {
+                (self.facts).listed(&of, object.id, state, now + MAX_CHAIN_AGE);
+            }
+            return Ok(judged);
+        }
         if keeping == Keeping::Never || !(judged == Upsert::Stored || is_held) {
             return Ok(judged);
         }
@@ -250,29 +257,29 @@ impl State {
         list.members.retain(|id, seen| {
             let state = (known_as.0, known_as.1, *seen);
             let is_known = self.facts.at(&resource, id, state).is_some();
-            // A stream told that it was deleted since; or its bytes are lost, and a list without it would say that it is gone.
-            is_whole &=
-                is_known || self.facts.judge(&resource, id, known_as, *seen) == Upsert::Gone;
+            // Its bytes are lost, and a list without it would say that it is gone.
+            is_whole &= is_known;
             is_known
         });
         if !is_whole {
             return Err(NotLearnt::Overtaken);
         }
         let id = self.collection(caller, scope, form, &list)?;
-        let Some(collection) = self.collections.get_mut(id) else {
-            return Ok(());
-        };
         let resource_version = list.resource_version;
-        let Some(changes) = collection.commit(list.members.clone(), resource_version, now) else {
+        let gone = self.lost(id, &list);
+        let Some(changes) = self.collections.get_mut(id).and_then(|collection| {
+            collection.commit(list.members.clone(), resource_version, now, gone)
+        }) else {
             return Ok(());
         };
+        self.bound_deletions();
         for (member, seen) in &list.members {
             let state = (known_as.0, known_as.1, *seen);
-            self.facts.settle(&resource, member, state);
+            self.facts.listed(&resource, member, state, 0);
         }
         self.write_changes(id, changes, now);
         if is_unfiltered(scope) {
-            self.sweep(scope, &list.members, resource_version);
+            self.sweep(scope, &list.members, resource_version, now);
             return Ok(());
         }
         match self.bound_filtered().contains(&id) {
@@ -324,52 +331,6 @@ impl State {
         let mut collection = Collection::new(scope.clone(), form, kind, list_kind);
         collection.asked_for_by(caller);
         Ok(self.collections.insert(collection))
-    }
-
-    /// Takes away what an unfiltered list of its scope would hold, and does not.
-    fn sweep(&mut self, scope: &Scope, members: &BTreeMap<ObjectId, u64>, resource_version: u64) {
-        let resource = GroupResource::of(&scope.resource);
-        let gone: Vec<ObjectId> = self
-            .facts
-            .within(&resource, scope.namespace.as_deref())
-            .filter(|(id, facts)| {
-                !members.contains_key(*id)
-                    && facts
-                        .iter()
-                        .any(|fact| fact.resource_version <= resource_version)
-            })
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in gone {
-            self.object_gone(&resource, &id, resource_version);
-        }
-    }
-
-    /// The object does not exist at `resource_version`: takes away what was known of it until then, in every version, form and collection.
-    pub(super) fn object_gone(
-        &mut self,
-        resource: &GroupResource,
-        id: &ObjectId,
-        resource_version: u64,
-    ) {
-        for fact in self.facts.remove(resource, id, resource_version) {
-            self.unwrite(resource, id, fact.state());
-        }
-        for collection_id in self.collections.ids_of(resource) {
-            let forgotten = self
-                .collections
-                .get_mut(collection_id)
-                .and_then(|collection| {
-                    let member = collection.members().get(id)?;
-                    let is_older = member.resource_version <= resource_version;
-                    is_older
-                        .then(|| collection.forget(id, resource_version))
-                        .flatten()
-                });
-            if let Some(change) = forgotten {
-                self.write_changes(collection_id, vec![change], 0);
-            }
-        }
     }
 
     /// The bytes of a fact cannot be read: it is as if it had never been seen, and what it belongs to is complete no more.
@@ -531,6 +492,7 @@ impl State {
         };
         let before = (known.resource_version, known.confirmed);
         let members = known.members().len();
+        let is_deletion = matches!(event.what, What::Deleted(..));
         let changes = known.observe(feed, event, now);
         let has_grown = known.members().len() > members && !is_unfiltered(&known.scope);
         if (known.resource_version, known.confirmed) != before {
@@ -538,6 +500,9 @@ impl State {
         }
         if has_grown {
             self.bound_filtered();
+        }
+        if is_deletion {
+            self.bound_deletions();
         }
     }
 

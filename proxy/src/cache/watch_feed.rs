@@ -286,6 +286,7 @@ impl WatchFeed {
                 &GroupResource::of(&self.scope.resource),
                 &id,
                 resource_version,
+                now,
             );
         }
     }

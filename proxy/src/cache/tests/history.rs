@@ -148,8 +148,12 @@ async fn a_deletion_that_another_stream_told_is_missed_by_no_client() {
     bench.learn("x", PODS_IN_A, &pod_list(11, &[item("a", "p", 5)]));
     let mut feed = bench.watch("x", &format!("{PODS_IN_A}?watch=1&resourceVersion=11"));
     feed.event(&event("DELETED", &pod("a", "p", 15)));
+    // The list at 10 still holds it: it is told as of its own RV. But it is known to be gone.
+    let scope = format!("{PODS}?resourceVersion=10&resourceVersionMatch=Exact");
+    assert_eq!(bench.list("x", &scope).await, known("10", &["p@5"]));
+    assert_eq!(reason(bench.get("x", POD).await), Some(Reason::NotFound));
     bench.learn("x", PODS, &pod_list(20, &[]));
-    // A client of the list at 10 has it, and no event that is known tells it otherwise.
     let answer = bench.open_watch("x", &format!("{PODS}?watch=1&resourceVersion=10"));
-    assert_eq!(answer.err(), Some(Reason::Expired));
+    assert_eq!(told(answer.expect("known")).await, ["DELETED p@20"]);
+    assert_eq!(facts(&bench), 0, "and its last state is forgotten");
 }

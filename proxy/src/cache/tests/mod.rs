@@ -2,6 +2,7 @@
 
 mod answers;
 mod damage;
+mod healing;
 mod history;
 mod learning;
 mod reading;

@@ -17,6 +17,7 @@ mod row;
 mod scan;
 mod table;
 mod terminating;
+mod version;
 mod watch;
 mod write;
 
@@ -38,6 +39,7 @@ pub use protobuf::{Envelope, envelope, open_envelope, read_raw_meta};
 pub use row::{AgeColumns, row, row_with_object};
 pub use table::{OneRow, TABLE_KIND, bookmark_row, open_table, read_row_meta, table_of_one};
 pub use terminating::may_be_deleted;
+pub use version::{row_with_resource_version, with_resource_version};
 pub use watch::WatchSplitter;
 pub use write::{ListBody, bookmark, error_event, list_body, watch_event};
 

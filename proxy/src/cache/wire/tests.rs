@@ -53,6 +53,25 @@ fn seen(event: &WatchEvent) -> (EventType, &str, u64) {
     (event.kind, &event.meta.name, event.meta.resource_version)
 }
 
+// --- objects ---
+
+#[test]
+fn an_object_last_seen_and_its_own_deletion_differ_by_the_rv_alone() {
+    for (encoding, stream) in [
+        (Json, recorded!("watch.json")),
+        (Protobuf, recorded!("watch.pb")),
+    ] {
+        let events = events(encoding, &[&stream]).unwrap();
+        let bare = |event: &WatchEvent| match encoding {
+            Json => event.object.clone(),
+            Protobuf => open_envelope(&event.object).unwrap().raw,
+        };
+        let (added, deleted) = (&events[2], &events[4]);
+        let told = with_resource_version(encoding, &bare(added), deleted.meta.resource_version);
+        assert_eq!(told.unwrap(), bare(deleted), "{encoding:?}");
+    }
+}
+
 // --- watch streams ---
 
 #[test]
