@@ -5,27 +5,53 @@ mod stock;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use holdfast_tests::assets::asset;
 use holdfast_tests::audit::Mark;
 use holdfast_tests::demo::{Fault, Scene};
-use holdfast_tests::fixtures::WEB;
-use holdfast_tests::{Node, Pod};
+use holdfast_tests::fixtures::{SHOP, WEB};
+use holdfast_tests::{Node, Pod, Process, eventually};
+use serde_json::json;
 
-use stock::{CLERK, NIGHT, OPS, fill};
+use stock::{CLERK, NIGHT, OPS, TILL, fill};
 
 /// Each run has a HOME of its own: none finds discovery in a cache folder.
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 46] = [
+    "get pods",
+    "get pods -o wide",
+    "get pods -A",
     "get pods -o yaml",
     "get pods -o name",
+    "get pod till-1-x",
     "get pod till-1-x -o yaml",
     "get pod till-1-x -o jsonpath={.status.podIP}",
+    "get pods -l app=till",
     "get pods -l app!=till -o name",
+    "get pods --field-selector status.phase=Running",
+    "get pods --field-selector spec.nodeName=edge-1,status.phase!=Running -o name",
+    "get pods --show-labels",
+    "get pods -L app",
     "get pods -o custom-columns=N:.metadata.name,IP:.status.podIP",
+    "get configmaps",
+    "get configmaps --chunk-size=5",
     "get configmaps --chunk-size=5 -o yaml",
+    "get configmaps,pods",
+    "get all",
+    "get nodes -o wide",
+    "get namespaces",
+    "get deployments -o wide",
+    "get crd",
+    "get ovens",
+    "get ov -o wide",
     "get ovens -o yaml",
+    "get ovens -A",
+    "get events",
+    "get services -l nobody=has-it",
     "events",
+    "describe pod till-1-x",
     "describe deployment till",
     "describe service till",
+    "describe node edge-1",
     "describe configmap menu-0",
     "describe oven big",
     "describe namespace shop",
@@ -36,6 +62,7 @@ const COMMANDS: [&str; 21] = [
     "version",
     "cluster-info",
     "get --raw /openapi/v2",
+    "rollout history deployment/till",
 ];
 
 /// What the clerk reads while the API server is there: whole lists.
@@ -43,12 +70,20 @@ const WHOLE_LISTS: &str =
     "get pods,configmaps,events,deployments,replicasets,services,endpointslices,ovens -o yaml";
 
 /// What the clerk asks for in the dark: parts of them, in other words.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 17] = [
+    "get pods",
+    "get pods -o wide",
+    "get pods -l app=till",
+    "get pods --field-selector status.phase=Running",
+    "get pod till-1-x",
+    "get ovens",
     "get pod till-1-x -o yaml",
     "get pods -l app!=till -o name",
+    "get pods --field-selector spec.nodeName=edge-1,status.phase!=Running -o name",
     "get pods -o custom-columns=N:.metadata.name,IP:.status.podIP",
     "get configmaps --chunk-size=5 -o yaml",
     "events",
+    "describe pod till-1-x",
     "describe deployment till",
     "describe service till",
     "describe configmap menu-0",
@@ -57,6 +92,9 @@ const PARTS: [&str; 9] = [
 
 /// As kubectl asks for it.
 const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+
+/// For rows to appear in a watch; a link that is back is seen within 2 s, and watches resume within another.
+const SOON: Duration = Duration::from_secs(30);
 
 #[test]
 fn what_worked_online_works_offline_and_prints_the_same() -> Result<()> {
@@ -79,20 +117,30 @@ fn what_worked_online_works_offline_and_prints_the_same() -> Result<()> {
     scene.strike(Fault::Refused)?;
     let of = |command: &str| online.iter().find(|printed| printed.command == command);
     let all = [(&ops, &COMMANDS[..]), (&night, &COMMANDS), (&clerk, &PARTS)];
-    let mut different = Vec::new();
-    for (pod, commands) in all {
+    let compare = |pod: &Pod<'_>, commands: &[&str]| -> Result<Vec<String>> {
+        let mut different = Vec::new();
         for command in commands {
             let online = of(command).context("it ran online")?;
             if let Err(error) = Printed::by(pod, command)?.is_same(online) {
                 different.push(format!("{}: {error}", pod.admitted().account));
             }
         }
+        Ok(different)
+    };
+    let different = std::thread::scope(|threads| {
+        let compared = all.map(|(pod, commands)| threads.spawn(move || compare(pod, commands)));
+        let joined = compared.map(|thread| thread.join());
+        joined.into_iter().collect::<Vec<_>>()
+    });
+    let mut told = Vec::new();
+    for of_one in different {
+        told.extend(of_one.map_err(|_| anyhow!("a comparison panicked"))??);
     }
-    ensure!(different.is_empty(), "{}", different.join("\n\n"));
+    ensure!(told.is_empty(), "{}", told.join("\n\n"));
     Ok(())
 }
 
-/// This pod is let read whatever others read since `mark`, and nothing is learnt from its own reading but discovery.
+/// This pod is let read whatever was read since `mark`: objects in YAML, which shows no rows.
 fn is_let_read_all_that(scene: &Scene<'_>, pod: &Pod<'_>, mark: Mark) -> Result<()> {
     let entries = scene.api.audit().since(mark)?.into_iter();
     let read = entries.filter(|entry| entry.user.ends_with(OPS) && entry.code == 200);
@@ -107,6 +155,54 @@ fn is_let_read_all_that(scene: &Scene<'_>, pod: &Pod<'_>, mark: Mark) -> Result<
         pod.run(pod.get(&uri).header("Accept", form))?.expect(200)?;
     }
     Ok(())
+}
+
+#[test]
+fn rows_of_a_watch_go_on_across_an_outage() -> Result<()> {
+    let node = Node::new()?;
+    let mut scene = Scene::new(&node, Duration::ZERO)?;
+    fill(&scene.api)?;
+    scene.online()?;
+    let pod = scene.reaching_pod(OPS)?;
+    let watch = |name: &str| pod.spawn(name, asset("kubectl")?, &["get", "pods", "-w"]);
+    let before = watch("before")?;
+    let shown = until(&before, |rows| rows.iter().any(|row| row.starts_with(TILL)))?;
+    scene.strike(Fault::BlackHole)?;
+    let during = watch("during")?;
+    let rows = until(&during, |rows| rows.len() >= shown.len())?;
+    ensure!(rows == shown, "online {shown:#?}, offline {rows:#?}");
+
+    restart_till(&scene, 3)?;
+    scene.restore()?;
+    for watch in [&before, &during] {
+        let is_news = |row: &String| row.starts_with(TILL) && row.contains("Running 3");
+        until(watch, |rows| rows.iter().any(is_news))?;
+        restart_till(&scene, 4)?;
+        let is_next = |row: &String| row.starts_with(TILL) && row.contains("Running 4");
+        let rows = until(watch, |rows| rows.iter().any(is_next))?;
+        let news = rows.iter().filter(|row| is_news(row)).count();
+        ensure!(news == 1, "{news} rows tell the same: {rows:#?}");
+    }
+    Ok(())
+}
+
+fn restart_till(scene: &Scene<'_>, times: u32) -> Result<()> {
+    let path = format!("/api/v1/namespaces/{SHOP}/pods/{TILL}/status");
+    let status = json!({"status": {"containerStatuses": [{
+        "name": "till", "image": "till:1", "imageID": "till", "ready": true, "restartCount": times,
+        "state": {"running": {"startedAt": "2026-01-02T03:04:05Z"}},
+    }]}});
+    scene.api.admin("PATCH", &path, Some(&status)).map(drop)
+}
+
+/// The rows that a watch has printed, once they are what is waited for.
+fn until(watch: &Process, is_it: impl Fn(&[String]) -> bool) -> Result<Vec<String>> {
+    eventually("rows of a watch", SOON, || {
+        ensure!(watch.runs(), "it ended: {}", watch.tail());
+        let rows = timeless(&watch.stdout());
+        ensure!(is_it(&rows), "it wrote: {}", watch.tail());
+        Ok(rows)
+    })
 }
 
 #[test]

@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// May read all there is.
 pub(super) const OPS: &str = "ops";
-/// The same, by whom nothing is taught that others have not taught already.
+/// The same, but sees no rows while the API server is there.
 pub(super) const NIGHT: &str = "night";
 /// The same, who reads whole lists only.
 pub(super) const CLERK: &str = "clerk";
