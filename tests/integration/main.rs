@@ -11,5 +11,6 @@ mod kubectl;
 mod outage;
 mod outages;
 mod redirect;
+mod restore;
 mod tls;
 mod upgrades;

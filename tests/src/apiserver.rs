@@ -14,7 +14,7 @@ use crate::audit::AuditLog;
 use crate::curl::{Curl, Reply};
 use crate::node::CONTROL_PLANE;
 use crate::pki::Pki;
-use crate::process::bounded;
+use crate::process::{bounded, output};
 use crate::{Node, Process, eventually};
 
 /// Starting takes 3 s on a quiet machine of two cores; tests run side by side.
@@ -35,7 +35,7 @@ pub struct ApiServer<'a> {
     node: &'a Node,
     pki: Pki,
     folder: PathBuf,
-    etcd: Process,
+    etcd: Option<Process>,
     server: Option<Process>,
 }
 
@@ -45,11 +45,7 @@ impl<'a> ApiServer<'a> {
         let folder = node.folder().join("control-plane");
         let pki = Pki::create(&folder.join("pki"))?;
         fs::write(folder.join("audit.yaml"), AUDIT_POLICY)?;
-        let etcd = Process::spawn(
-            "etcd",
-            node.folder(),
-            &mut node.control_plane_command(asset("etcd")?, etcd_flags(&folder)),
-        )?;
+        let etcd = Some(start_etcd(node, &folder)?);
         let mut api = Self {
             node,
             pki,
@@ -106,6 +102,33 @@ impl<'a> ApiServer<'a> {
         }
     }
 
+    /// Keeps what etcd holds now, for [`ApiServer::put_back`]. The API server is not there meanwhile.
+    pub fn back_up(&mut self) -> Result<()> {
+        self.kill()?;
+        self.swap_etcd(copy)?;
+        self.restart()
+    }
+
+    /// etcd is as it was at [`ApiServer::back_up`], its revisions included, and the API server is started on it.
+    pub fn put_back(&mut self) -> Result<()> {
+        self.kill()?;
+        self.swap_etcd(|live, backup| {
+            fs::remove_dir_all(live)?;
+            copy(backup, live)
+        })?;
+        self.restart()
+    }
+
+    /// Does something to etcd's folders while it does not run.
+    fn swap_etcd(&mut self, swap: impl Fn(&Path, &Path) -> Result<()>) -> Result<()> {
+        if let Some(etcd) = self.etcd.take() {
+            etcd.kill()?;
+        }
+        swap(&self.folder.join("etcd"), &self.folder.join("etcd-backup"))?;
+        self.etcd = Some(start_etcd(self.node, &self.folder)?);
+        Ok(())
+    }
+
     /// True while the API server's process lives.
     pub fn runs(&self) -> bool {
         self.server.as_ref().is_some_and(Process::runs)
@@ -132,12 +155,18 @@ impl<'a> ApiServer<'a> {
 
     /// SIGSTOP of etcd: the API server is there and knows nothing new.
     pub fn stop_etcd(&self) -> Result<()> {
-        self.etcd.signal(Signal::SIGSTOP)
+        self.etcd
+            .as_ref()
+            .context("etcd does not run")?
+            .signal(Signal::SIGSTOP)
     }
 
     /// SIGCONT of etcd.
     pub fn resume_etcd(&self) -> Result<()> {
-        self.etcd.signal(Signal::SIGCONT)
+        self.etcd
+            .as_ref()
+            .context("etcd does not run")?
+            .signal(Signal::SIGCONT)
     }
 
     /// Makes etcd forget every revision before the present one.
@@ -299,7 +328,9 @@ impl<'a> ApiServer<'a> {
 
     /// Leaves it running when this value is dropped.
     pub fn let_go(&mut self) {
-        self.etcd.let_go();
+        if let Some(etcd) = &mut self.etcd {
+            etcd.let_go();
+        }
         if let Some(server) = &mut self.server {
             server.let_go();
         }
@@ -356,6 +387,18 @@ pub struct Admitted {
     pub token: String,
     /// The `ca.crt` that is projected into it.
     pub ca: PathBuf,
+}
+
+fn start_etcd(node: &Node, folder: &Path) -> Result<Process> {
+    Process::spawn(
+        "etcd",
+        node.folder(),
+        &mut node.control_plane_command(asset("etcd")?, etcd_flags(folder)),
+    )
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    output(Command::new("cp").arg("-a").arg(from).arg(to)).map(drop)
 }
 
 fn etcd_flags(folder: &Path) -> Vec<String> {

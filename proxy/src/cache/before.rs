@@ -68,7 +68,17 @@ impl Before {
         Self::new(state, newest, true)
     }
 
-    /// The answer is of this RV (0: it says none). `true`: what was known of the resource was of a storage that is no more,
+    /// An answer of this RV (0: it says none) is of a storage in which there never was what was known.
+    pub(super) fn is_refuted_by(self, resource_version: u64) -> bool {
+        self.is_of_now && (1..self.newest).contains(&resource_version)
+    }
+
+    /// How many restores had been found, as [`super::Cache::restores`] counts them.
+    pub fn restores(self) -> u64 {
+        self.restores
+    }
+
+    /// The answer is of this RV. `true`: what was known of the resource was of a storage that is no more,
     /// and is forgotten.
     pub(super) fn compare(
         self,
@@ -76,7 +86,7 @@ impl Before {
         resource: &GroupVersionResource,
         resource_version: u64,
     ) -> bool {
-        if !self.is_of_now || !(1..self.newest).contains(&resource_version) {
+        if !self.is_refuted_by(resource_version) {
             return false;
         }
         let resource = GroupResource::of(resource);

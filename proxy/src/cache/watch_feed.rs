@@ -31,6 +31,7 @@ pub struct WatchFeed {
     /// The RV that was asked for, if any, and what was known before that.
     asked: u64,
     before: Before,
+    began_anew: Option<u64>,
     failed: bool,
 }
 
@@ -101,6 +102,7 @@ impl WatchFeed {
             initial,
             asked: info.options.resource_version.parse().unwrap_or(0),
             before: Before::default(),
+            began_anew: None,
             failed: false,
         })
     }
@@ -120,10 +122,12 @@ impl WatchFeed {
         let now = unix_seconds(SystemTime::now());
         let shared = self.shared.clone();
         let mut state = shared.lock();
-        // Forgotten with what it showed: the upstream went back.
+        // Forgotten with what it showed: the upstream went back. One that is still beginning may have begun after that.
         if state.collections.get(self.collection).is_none() {
-            self.failed = true;
-            return;
+            self.failed = self.initial.is_none();
+            if self.failed || event.kind != EventType::Bookmark {
+                return;
+            }
         }
         let learnt = match event.kind {
             EventType::Error => {
@@ -145,6 +149,12 @@ impl WatchFeed {
             shared.not_learnt(reason);
         }
         shared.wake_if_urgent();
+    }
+
+    /// Said once: what it began with is of an upstream that went back before, so that no restore of this count or a lower one
+    /// is news to its client.
+    pub fn began_anew(&mut self) -> Option<u64> {
+        self.began_anew.take()
     }
 
     /// Its collection cannot follow it: what was before the stream is not known, and no event will tell.
@@ -178,6 +188,9 @@ impl WatchFeed {
         if ended.is_some() && self.went_back(state, resource_version) {
             return Ok(());
         }
+        if state.collections.get(self.collection).is_none() {
+            return Err(NotLearnt::Overtaken);
+        }
         if let Some(mut list) = ended.map(|initial| initial.list) {
             list.resource_version = resource_version;
             list.kind = state.facts.word(&event.meta.kind);
@@ -201,9 +214,11 @@ impl WatchFeed {
     /// forgotten with the rest; its stream goes on, behind a list that is to be read.
     fn went_back(&mut self, state: &mut State, resource_version: u64) -> bool {
         let before = std::mem::take(&mut self.before);
-        if !before.compare(state, &self.scope.resource, resource_version) {
+        if !before.is_refuted_by(resource_version) {
             return false;
         }
+        before.compare(state, &self.scope.resource, resource_version);
+        self.began_anew = Some(state.restores.count());
         let attached = state.attach(&self.caller, &self.scope, self.form, resource_version);
         if let Ok((collection, feed)) = attached {
             (self.collection, self.feed) = (collection, feed);

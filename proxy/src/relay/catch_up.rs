@@ -138,7 +138,7 @@ fn list_request(asked: &Asked, uri: Uri) -> Request<Body> {
 }
 
 /// The LIST of a watch's scope. `None` for the legacy `/watch/` prefix, which has no LIST at its own path.
-fn list_uri(watch: &Uri) -> Option<Uri> {
+pub(super) fn list_uri(watch: &Uri) -> Option<Uri> {
     if watch.path().split('/').any(|segment| segment == "watch") {
         return None;
     }

@@ -55,6 +55,9 @@ impl Relay {
                     self.note(&event);
                     if let Some(feed) = feed.as_deref_mut() {
                         feed.event(&event);
+                        if let Some(restores) = feed.began_anew() {
+                            self.began.store(restores, Ordering::Relaxed);
+                        }
                         if !self.caught_up.load(Ordering::Relaxed) && feed.is_behind() {
                             catch_up::list_once(&self.serve, &self.asked, &self.caught_up);
                         }
@@ -76,6 +79,9 @@ impl Relay {
 
     /// Keeps where the client stands.
     fn note(&mut self, event: &WatchEvent) {
+        if self.resumed.borrow().is_some() {
+            self.resumed.send_replace(None);
+        }
         let meta = &event.meta;
         if event.kind == EventType::Error {
             self.seen = None;

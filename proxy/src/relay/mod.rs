@@ -16,16 +16,17 @@
 mod body;
 mod catch_up;
 mod live;
+mod restored;
 mod resume;
 
 pub use catch_up::CatchUp;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use http::{HeaderMap, Response, header};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::asked::Asked;
@@ -34,6 +35,7 @@ use crate::cache::{BOOKMARK_INTERVAL, Before, Frames, WatchAnswer, WatchFeed, Wa
 use crate::policy::Uplink;
 use crate::request_info::accept::{self, Encoding, Representation};
 use crate::serve::Serve;
+use restored::Lookout;
 
 /// Chunks waiting for a client that reads slowly. Small: the API server's own backpressure does the rest.
 const QUEUE: usize = 8;
@@ -49,6 +51,10 @@ pub struct Relay {
     encoding: Encoding,
     /// What the client has seen; `None` while that is not a point to resume from (initial events are under way).
     seen: Option<u64>,
+    /// The restores that had been found when it was asked for.
+    began: Arc<AtomicU64>,
+    /// When it was last resumed, if nothing was heard on it since.
+    resumed: watch::Sender<Option<Instant>>,
     /// The collection of this stream is being, or was, listed because it had fallen behind.
     caught_up: Arc<AtomicBool>,
 }
@@ -83,6 +89,7 @@ impl Relay {
         let feed = feed.map(|feed| feed.since(before));
         let seen = resume_point(asked);
         let (relay, body) = Self::new(serve, asked.clone(), encoding, seen, None);
+        relay.began.store(before.restores(), Ordering::Relaxed);
         serve.tasks.spawn(relay.run(Next::Live(upstream, feed)));
         Response::from_parts(parts, body)
     }
@@ -114,6 +121,7 @@ impl Relay {
         format: Option<WatchFormat>,
     ) -> (Self, Body) {
         let (client, receiver) = mpsc::channel(QUEUE);
+        let began = Arc::new(AtomicU64::new(*serve.cache.restores().borrow()));
         let relay = Self {
             deadline: resume::deadline(&asked),
             serve: serve.clone(),
@@ -122,6 +130,8 @@ impl Relay {
             format,
             encoding,
             seen,
+            began,
+            resumed: watch::Sender::new(None),
             caught_up: Arc::default(),
         };
         (relay, body::receive(receiver))
@@ -143,7 +153,32 @@ impl Relay {
         }
     }
 
-    async fn run(mut self, mut next: Next) {
+    async fn run(mut self, next: Next) {
+        let (began, resumed) = (self.began.clone(), self.resumed.subscribe());
+        let lookout = Lookout::new(&self.serve, &self.asked, began, resumed);
+        let restored = async move {
+            match lookout {
+                Some(lookout) => lookout.restored().await,
+                None => std::future::pending().await,
+            }
+        };
+        // Given up, a phase leaves nothing half sent; see `follow`.
+        tokio::select! {
+            () = self.follow(next) => {}
+            () = restored => self.expire().await,
+        }
+    }
+
+    /// What the client holds is of an etcd that is no more: it is to list again.
+    async fn expire(&self) {
+        let message =
+            "the resourceVersion of this watch is of before a restore of the API server's storage";
+        let frame = wire::error_event(self.encoding, 410, "Expired", message);
+        let sent = tokio::time::timeout_at(self.deadline, self.client.send(Ok(frame)));
+        self.serve.drain.run_until_cancelled(sent).await;
+    }
+
+    async fn follow(&mut self, mut next: Next) {
         let drain = self.serve.drain.clone();
         loop {
             // Dropping a phase drops the upstream's stream and ends the client's after a whole event: nothing is half sent.

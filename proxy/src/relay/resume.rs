@@ -96,6 +96,7 @@ impl Relay {
         match status {
             StatusCode::OK => {
                 let (parts, upstream) = response.into_parts();
+                self.resumed.send_replace(Some(Instant::now()));
                 self.asked.info = RequestInfo::parse(&self.asked.method, &uri).ok();
                 let feed = self.asked.known().and_then(|(account, info)| {
                     self.serve.cache.watch_feed(

@@ -170,6 +170,8 @@ async fn a_watch_list_of_now_that_ends_before_what_was_known_tells_of_a_restore(
     );
     feed.event(&bookmark(31, true));
     assert_eq!(bench.became(), Became::Restored);
+    let found = *bench.cache.restores().borrow();
+    assert_eq!(feed.began_anew(), Some(found), "its client knows no other");
     assert!(feed.is_behind(), "a list is to be read");
     bench.read(PODS, &pod_list(32, &[item("a", "p", 30)]));
     feed.event(&event("MODIFIED", &pod("a", "p", 33)));
@@ -185,6 +187,31 @@ async fn an_old_stream_moves_nothing_after_a_restore() {
     old.event(&bookmark(61, false));
     drop(old);
     assert_eq!(bench.list("x", PODS).await, known("31", &["p@30"]));
+}
+
+#[tokio::test]
+async fn of_streams_that_were_beginning_those_of_the_new_storage_go_on() {
+    let bench = bench().await;
+    let uri = format!("{PODS}?{WATCH_LIST}");
+    let before = bench.cache.before(&info(&uri));
+    let mut new = bench.watch("x", &uri).since(before);
+    let mut old = bench.watch("x", &uri).since(before);
+    for feed in [&mut new, &mut old] {
+        feed.event(&event("ADDED", &pod("a", "p", 30)));
+    }
+    bench.read(PODS, &pod_list(31, &[item("a", "p", 30)]));
+    let found = *bench.cache.restores().borrow();
+    new.event(&event("ADDED", &pod("a", "r", 20)));
+    new.event(&bookmark(32, true));
+    new.event(&event("ADDED", &pod("a", "s", 33)));
+    assert_eq!(new.began_anew(), Some(found));
+    old.event(&bookmark(55, true));
+    old.event(&event("ADDED", &pod("a", "t", 56)));
+    assert_eq!(old.began_anew(), None);
+    assert_eq!(*bench.cache.restores().borrow(), found, "once");
+    assert_eq!(bench.list("x", PODS).await, known("31", &["p@30"]));
+    let answer = bench.list("x", &format!("{PODS}?resourceVersion=56")).await;
+    assert_eq!(reason(answer), Some(Reason::ResourceVersionTooLarge));
 }
 
 #[tokio::test]
