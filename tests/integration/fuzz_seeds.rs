@@ -15,6 +15,7 @@ const TARGETS: &[(&str, Body)] = &[
     ("list_protobuf", bodies::list_protobuf),
     ("metadata", bodies::metadata),
     ("row", bodies::row),
+    ("yaml", bodies::yaml),
     ("client_hello", bodies::client_hello),
     ("request_info", bodies::request_info),
     ("accept", bodies::accept),

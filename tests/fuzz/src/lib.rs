@@ -10,4 +10,4 @@ mod wire;
 pub use identity::{jwks, jwt, service_account_of};
 pub use request::{accept, client_hello, request_info};
 pub use selectors::{fields, selectors};
-pub use wire::{list_json, list_protobuf, metadata, row, watch_json, watch_protobuf};
+pub use wire::{list_json, list_protobuf, metadata, row, watch_json, watch_protobuf, yaml};

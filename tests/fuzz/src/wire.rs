@@ -5,9 +5,9 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 use holdfast::cache::wire::{
     AgeColumns, ListHead, ListItem, ListSplitter, ObjectMeta, TABLE_KIND, WatchEvent,
-    WatchSplitter, WireError, crd_columns, envelope, list_body, metadata_of, open_envelope,
-    open_table, read_meta, read_row_meta, row_with_object, table_of_one, watch_event,
-    with_type_meta, without_type_meta,
+    WatchSplitter, WireError, crd_columns, envelope, json_of, list_body, metadata_of,
+    open_envelope, open_table, read_meta, read_row_meta, row_with_object, table_of_one,
+    watch_event, with_type_meta, without_type_meta, yaml_of,
 };
 use holdfast::request_info::accept::Encoding;
 
@@ -80,6 +80,10 @@ pub fn metadata(data: &[u8]) {
 pub fn row(data: &[u8]) {
     const DEFINITION: &[u8] = include_bytes!("../corpus/row/gadget-crd.json");
     const OBJECT: &[u8] = include_bytes!("../corpus/row/floats.json");
+    // Most inputs by far, and none of them gets further.
+    if serde_json::from_slice::<serde_json::Value>(data).is_err() {
+        return;
+    }
     for (definition, object) in [(data, OBJECT), (DEFINITION, data)] {
         let object = Bytes::copy_from_slice(object);
         let Ok(columns) = crd_columns(definition, "v1") else {
@@ -96,6 +100,21 @@ pub fn row(data: &[u8]) {
             let fresh = ages.refresh(&row, UNIX_EPOCH).expect("a row of our own");
             assert_eq!(fresh, row);
         }
+    }
+}
+
+/// An object in JSON or in YAML: the other one is the same object.
+pub fn yaml(data: &[u8]) {
+    let value = |json: &[u8]| serde_json::from_slice::<serde_json::Value>(json).ok();
+    if let Ok(yaml) = yaml_of(data)
+        && let Some(object @ serde_json::Value::Object(_)) = value(data)
+    {
+        let json = json_of(&yaml).expect("YAML of our own");
+        assert_eq!(value(&json), Some(object));
+    }
+    if let Ok(json) = json_of(data) {
+        let yaml = yaml_of(&json).expect("JSON of our own");
+        assert_eq!(json_of(&yaml), Ok(json));
     }
 }
 

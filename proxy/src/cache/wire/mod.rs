@@ -1,4 +1,4 @@
-//! The bytes of lists, watch streams and objects, JSON and protobuf, and of what else the API server makes of them (metadata alone, Tables):
+//! The bytes of lists, watch streams and objects, JSON and protobuf, and of what else the API server makes of them (metadata alone, Tables, YAML):
 //! split, read the metadata, write. Pure, no I/O; bytes in, value or "incomplete" out.
 
 mod age;
@@ -20,6 +20,8 @@ mod terminating;
 mod version;
 mod watch;
 mod write;
+mod yaml;
+mod yaml_read;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +44,8 @@ pub use terminating::may_be_deleted;
 pub use version::{row_with_resource_version, with_resource_version};
 pub use watch::WatchSplitter;
 pub use write::{ListBody, bookmark, error_event, list_body, watch_event};
+pub use yaml::{yaml_list_body, yaml_of};
+pub use yaml_read::json_of;
 
 /// The largest object of a list or stream that is taken in. etcd takes 1.5 MiB, stored as protobuf; the same object in JSON is rarely more than three times that.
 pub const MAX_OBJECT_BYTES: usize = 8 << 20;

@@ -56,12 +56,12 @@ pub fn open_table(table: &Bytes) -> Result<OneRow, WireError> {
     })
 }
 
-/// `columnDefinitions` of a Table; `null`, which stands for those told before, is empty.
+/// `columnDefinitions` of a Table, checked to be a JSON array; `null`, which stands for those told before, is empty.
 pub(super) fn read_columns(columns: Bytes) -> Result<Bytes, WireError> {
-    match columns.first() {
-        Some(b'[') => Ok(columns),
-        Some(b'n') => Ok(Bytes::new()),
-        _ => Err(TABLE),
+    match serde_json::from_slice::<Option<Vec<&RawValue>>>(&columns) {
+        Ok(Some(_)) => Ok(columns),
+        Ok(None) => Ok(Bytes::new()),
+        Err(_) => Err(TABLE),
     }
 }
 
@@ -78,7 +78,8 @@ pub fn read_row_meta(row: &[u8]) -> Result<ObjectMeta, WireError> {
         #[serde(borrow)]
         object: Option<Object<'a>>,
     }
-    let row: Row<'_> = serde_json::from_slice(row).map_err(|_| ROW)?;
+    let text = str::from_utf8(row).map_err(|_| ROW)?;
+    let row: Row<'_> = serde_json::from_str(text).map_err(|_| ROW)?;
     Ok(row.object.map(json::meta_of).unwrap_or_default())
 }
 

@@ -17,6 +17,7 @@ macro_rules! recorded {
 mod metadata;
 mod row;
 mod table;
+mod yaml;
 
 fn events(encoding: Encoding, pieces: &[&[u8]]) -> Result<Vec<WatchEvent>, WireError> {
     let mut splitter = WatchSplitter::new(encoding);
@@ -354,6 +355,7 @@ fn what_is_not_one_list_is_refused() {
     ] {
         assert!(list(Json, &[text.as_bytes()]).is_err(), "{text}");
     }
+    assert!(list(Json, &[b"{\"items\":[{\"a\":\"\xff\"}]}"]).is_err());
     assert!(
         list(Protobuf, &[&recorded!("one.pb")]).is_err(),
         "an object"

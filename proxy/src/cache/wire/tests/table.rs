@@ -154,10 +154,18 @@ fn what_is_not_one_table_is_refused() {
         r#""rows":[1]"#,
         r#""rows":[{"object":7}]"#,
         r#""columnDefinitions":{},"rows":[]"#,
+        "\"columnDefinitions\":[\"\n\"],\"rows\":[]",
         r#""columnDefinitions":[]"#,
     ] {
         let text = format!("{{{table},{fields}}}");
         assert!(list(Json, &[text.as_bytes()]).is_err(), "{text}");
+    }
+    for fields in [
+        &b"\"columnDefinitions\":[\"\xff\"],\"rows\":[]"[..],
+        b"\"rows\":[{\"cells\":[\"\xff\"]}]",
+    ] {
+        let text = [b"{", table.as_bytes(), b",", fields, b"}"].concat();
+        assert!(list(Json, &[&text]).is_err(), "{text:?}");
     }
     for text in [
         format!(r#"{{"rows":[],{table}}}"#),
