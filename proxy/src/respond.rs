@@ -82,6 +82,9 @@ fn explain(reason: Reason) -> &'static str {
         Reason::NeverSeen => {
             "the API server cannot be reached, and nothing is known of this: that says neither that it exists nor that it does not"
         }
+        Reason::TooOld => {
+            "the API server cannot be reached, and it confirmed what was kept of this longer ago than cache.maxAge of this node allows"
+        }
         Reason::WrittenSince => {
             "the API server cannot be reached, and what was kept of this is older than what this caller wrote since: read it once while the API server is there"
         }
@@ -316,6 +319,7 @@ mod tests {
                 503,
                 "ServiceUnavailable",
             ),
+            (Reason::TooOld, 503, "ServiceUnavailable"),
             (Reason::WrittenSince, 503, "ServiceUnavailable"),
             (Reason::NotAcceptable, 503, "ServiceUnavailable"),
             (Reason::UnmodelledQuery, 503, "ServiceUnavailable"),

@@ -23,6 +23,7 @@ use super::state::State;
 use super::store::{Snapshot, StoreError};
 use super::{Granted, Shared, unix_seconds};
 use crate::body::{self, Body};
+use crate::config;
 use crate::identity::ServiceAccount;
 use crate::policy::Reason;
 use crate::request_info::accept::{self, Encoding, Representation};
@@ -39,7 +40,12 @@ pub(super) struct Asked<'a> {
     /// For a client that takes a Table.
     rows: Option<Arc<Rows>>,
     pub(super) now: u64,
+    /// Seconds; what was confirmed longer ago is not told.
+    max_age: Option<u64>,
 }
+
+/// A clock that is behind by more than this was set back: how old anything is cannot be told.
+const CLOCK_SKEW: u64 = 60;
 
 impl<'a> Asked<'a> {
     pub(super) fn new(
@@ -68,6 +74,7 @@ impl<'a> Asked<'a> {
             accepted,
             rows: rows.map(Arc::new),
             now: unix_seconds(now),
+            max_age: max_age(shared, info),
         })
     }
 
@@ -82,6 +89,12 @@ impl<'a> Asked<'a> {
 
     pub(super) fn age(&self, confirmed: u64) -> u64 {
         self.now.saturating_sub(confirmed)
+    }
+
+    pub(super) fn is_too_old(&self, confirmed: u64) -> bool {
+        self.max_age.is_some_and(|max_age| {
+            self.age(confirmed) > max_age || confirmed > self.now + CLOCK_SKEW
+        })
     }
 
     /// The complete collections that hold the scope and that this caller may read and can decode; the freshest first.
@@ -116,6 +129,10 @@ impl<'a> Asked<'a> {
                 false => Reason::Incomplete,
             });
         }
+        found.retain(|(_, collection, _)| !self.is_too_old(collection.confirmed));
+        if found.is_empty() {
+            return Err(Reason::TooOld);
+        }
         found.sort_by_key(|(preference, collection, part)| {
             let freshest = Reverse(collection.resource_version);
             (freshest, *preference, !part.rendering.is_exact(part.form))
@@ -125,6 +142,16 @@ impl<'a> Asked<'a> {
             .map(|(_, collection, part)| (collection, part))
             .collect())
     }
+}
+
+/// Of the resource that is asked for.
+fn max_age(shared: &Shared, info: &RequestInfo) -> Option<u64> {
+    let of_resource = |max_age: &&config::MaxAge| {
+        info.is_resource_request
+            && (max_age.group == info.api_group && max_age.resource == info.resource)
+    };
+    let found = shared.max_age.iter().find(of_resource);
+    found.map(|found| found.max_age.as_secs())
 }
 
 /// To someone without a grant nothing is said of what is known, but for whether the resource was ever seen at all.
@@ -232,10 +259,15 @@ fn find<'s>(
         })
         .peekable();
     if known.peek().is_none() {
+        let proving = state.collections.proving_absent(key);
+        let proving = proving.map(|collection| collection.confirmed);
         return Err(if absent_until < least {
             Reason::WrittenSince
-        } else if state.collections.proving_absent(key).next().is_some() {
-            Reason::NotFound
+        } else if let Some(confirmed) = proving.max() {
+            match asked.is_too_old(confirmed) {
+                true => Reason::TooOld,
+                false => Reason::NotFound,
+            }
         } else if of_version().next().is_some() {
             Reason::Incomplete
         } else {
@@ -251,8 +283,11 @@ fn find<'s>(
         .ok_or(Reason::NotAcceptable)?;
     let confirmed = vouching(fact)
         .map(|collection| collection.confirmed)
-        .fold(fact.learnt, u64::max);
-    Ok((fact, rendering, confirmed))
+        .fold(fact.confirmed, u64::max);
+    match asked.is_too_old(confirmed) {
+        true => Err(Reason::TooOld),
+        false => Ok((fact, rendering, confirmed)),
+    }
 }
 
 pub(super) fn with_headers(body: Body, headers: HeaderMap) -> Response<Body> {

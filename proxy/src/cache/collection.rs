@@ -280,6 +280,11 @@ impl Collection {
         if state.from == u64::MAX
             || (self.complete && event.resource_version <= self.resource_version)
         {
+            // Nothing happened: what is known is of now.
+            let is_last = self.complete && event.resource_version == self.resource_version;
+            if is_last && matches!(event.what, What::Bookmark) {
+                self.confirmed = self.confirmed.max(now);
+            }
             return Vec::new();
         }
         if self.complete && state.from <= self.resource_version && state.backlog.is_empty() {

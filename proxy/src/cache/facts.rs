@@ -14,6 +14,10 @@ use super::traits::{Interner, Traits};
 /// Deletions remembered, so that an older answer still on its way cannot bring an object back: far more than die in the seconds an answer takes.
 const MAX_GONE: usize = 8192;
 
+/// That an object is still the same is written this often, in seconds: often enough for its age to mean something after a
+/// restart, rarely enough for a disk.
+const WRITE_AFTER: u64 = 600;
+
 /// One state of an object, in one version and form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fact {
@@ -26,8 +30,10 @@ pub(super) struct Fact {
     pub(super) bare: bool,
     /// Of the stored bytes.
     pub(super) len: u32,
-    /// Unix seconds.
+    /// When the upstream last showed it, as it is written; Unix seconds.
     pub(super) learnt: u64,
+    /// As it is known: brought up to date at every answer that shows it.
+    pub(super) confirmed: u64,
     pub(super) traits: Traits,
     /// A list that holds it is still being read; given up at this time, in Unix seconds. 0: none is.
     pub(super) listed_until: u64,
@@ -143,6 +149,24 @@ impl Facts {
                     }))
         };
         facts.iter().filter(is_outdated).cloned().collect()
+    }
+
+    /// The upstream showed this state again. When that is worth writing: the fact.
+    pub(super) fn confirm(
+        &mut self,
+        resource: &GroupResource,
+        id: &ObjectId,
+        state: key::StateName<'_>,
+        now: u64,
+    ) -> Option<&Fact> {
+        let facts = self.of.get_mut(resource)?.get_mut(id)?;
+        let fact = facts.iter_mut().find(|fact| fact.state() == state)?;
+        fact.confirmed = fact.confirmed.max(now);
+        if fact.confirmed.saturating_sub(fact.learnt) < WRITE_AFTER {
+            return None;
+        }
+        fact.learnt = fact.confirmed;
+        Some(fact)
     }
 
     /// A list that holds this state is being read; given up at `until`.
@@ -353,6 +377,7 @@ mod tests {
             bare: true,
             len: 10,
             learnt: 0,
+            confirmed: 0,
             traits: Traits::default(),
             listed_until: 0,
         }

@@ -387,6 +387,7 @@ impl List {
             return Err(NotLearnt::OtherRepresentation);
         }
         list.resource_version = head.resource_version;
+        list.since = now;
         list.list_kind = head.kind.as_str().into();
         if list.kind.is_empty() {
             list.kind = head.item_kind().into();
@@ -408,7 +409,8 @@ impl List {
         }
         state.learn_columns(&scope.resource, &head.columns);
         if head.continue_token.is_empty() {
-            return state.commit_list(caller, &scope, form, list, now);
+            let since = list.since;
+            return state.commit_list(caller, &scope, form, list, since);
         }
         state.pages.hold(page(head.continue_token), list, now);
         Ok(())

@@ -89,6 +89,7 @@ pub struct Cache {
 struct Shared {
     state: Mutex<State>,
     commit_now: tokio::sync::Notify,
+    max_age: Vec<config::MaxAge>,
     /// Turns at reading the store for an answer.
     reads: tokio::sync::Semaphore,
     on_disk: bool,
@@ -133,6 +134,7 @@ impl Cache {
         let shared = Shared {
             state: Mutex::new(opened.state),
             commit_now: tokio::sync::Notify::new(),
+            max_age: config.max_age.clone(),
             reads: tokio::sync::Semaphore::new(reading::AT_ONCE),
             on_disk: opened.on_disk,
             opened: Mutex::new(opened.condition),

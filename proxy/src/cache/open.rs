@@ -218,6 +218,7 @@ mod tests {
             max_bytes: 1 << 20,
             commit_interval: std::time::Duration::from_secs(1),
             secrets: config::Secrets::Memory,
+            max_age: Vec::new(),
         }
     }
 

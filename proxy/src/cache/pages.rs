@@ -23,6 +23,8 @@ pub(super) struct PartialList {
     pub(super) kind: Arc<str>,
     pub(super) list_kind: Arc<str>,
     pub(super) resource_version: u64,
+    /// When its first page was answered; Unix seconds. All of it is of then.
+    pub(super) since: u64,
 }
 
 /// Who will ask for the next page, and how.

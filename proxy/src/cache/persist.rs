@@ -46,6 +46,7 @@ pub(super) fn restore_fact(
         bare: record.bare,
         len: record.len,
         learnt: record.learnt,
+        confirmed: record.learnt,
         traits,
         listed_until: 0,
     }

@@ -162,6 +162,7 @@ impl State {
             return Ok(judged);
         }
         if keeping == Keeping::Never || !(judged == Upsert::Stored || is_held) {
+            self.confirm(&of, object, state, now);
             return Ok(judged);
         }
         let len = self.room_for(object.bytes.len(), keeping)?;
@@ -175,6 +176,7 @@ impl State {
             bare: object.bare,
             len,
             learnt: now,
+            confirmed: now,
             traits,
             listed_until: match object.seen {
                 Seen::Listed => now + MAX_CHAIN_AGE,
@@ -194,6 +196,23 @@ impl State {
             self.prune(&of, object.id, now);
         }
         Ok(judged)
+    }
+
+    /// An answer about an object alone showed what is known: it is as old as that answer.
+    fn confirm(
+        &mut self,
+        of: &GroupResource,
+        object: &Object<'_>,
+        state: super::key::StateName<'_>,
+        now: u64,
+    ) {
+        let keeping = self.keeping(of);
+        let confirmed = self.facts.confirm(of, object.id, state, now);
+        if let Some(written) = confirmed.map(persist::fact)
+            && keeping == Keeping::Disk
+        {
+            self.put_record(Table::Facts, fact_key(of, state, object.id), &written);
+        }
     }
 
     /// Forgets the older states of an object that nothing holds any more.
@@ -643,6 +662,7 @@ mod tests {
                 bare: true,
                 len: 2,
                 learnt: 0,
+                confirmed: 0,
                 traits: Traits::default(),
                 listed_until: 0,
             };

@@ -152,6 +152,18 @@ pub struct Cache {
     pub commit_interval: Duration,
     /// Default: memory.
     pub secrets: Secrets,
+    /// Default: none, so that what was kept is told however old it is.
+    pub max_age: Vec<MaxAge>,
+}
+
+/// How long ago the upstream must have confirmed what is told of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaxAge {
+    /// Empty (the default): the core group.
+    pub group: String,
+    /// Plural, as in a URL.
+    pub resource: String,
+    pub max_age: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::tree::Section;
 use super::{
-    Admin, Cache, ClientCertificate, Config, Intercept, Log, LogFormat, OwnCredential, Probe,
-    Secrets, Strategy, Tls, TlsMode, Tokens, Upstream, values,
+    Admin, Cache, ClientCertificate, Config, Intercept, Log, LogFormat, MaxAge, OwnCredential,
+    Probe, Secrets, Strategy, Tls, TlsMode, Tokens, Upstream, values,
 };
 
 const API_VERSION: &str = "holdfast.dev/v1alpha1";
@@ -208,9 +208,55 @@ fn cache(section: Section<'_>) -> Cache {
         max_bytes: section.value("maxBytes", 256 << 20, values::bytes),
         commit_interval: section.value("commitInterval", Duration::from_secs(1), values::period),
         secrets: section.value("secrets", Secrets::Memory, values::secrets),
+        max_age: max_age(&section),
     };
     section.finish();
     cache
+}
+
+fn max_age(cache: &Section<'_>) -> Vec<MaxAge> {
+    let items = cache.field("maxAge").map(|field| field.items());
+    let mut ages: Vec<MaxAge> = Vec::new();
+    for item in items.into_iter().flatten() {
+        let section = item.section();
+        let group = section.value("group", String::new(), values::group);
+        let resource = required(&section, "resource", "pods", values::resource);
+        let max_age = required(&section, "maxAge", "1h", values::period);
+        section.finish();
+        let (Some(resource), Some(max_age)) = (resource, max_age) else {
+            continue;
+        };
+        if ages
+            .iter()
+            .any(|age| (&age.group, &age.resource) == (&group, &resource))
+        {
+            item.reject(format!(
+                "{resource:?} of this group has a maxAge already; write one"
+            ));
+        }
+        ages.push(MaxAge {
+            group,
+            resource,
+            max_age,
+        });
+    }
+    ages
+}
+
+/// A field that has no default.
+fn required<T>(
+    section: &Section<'_>,
+    key: &'static str,
+    example: &str,
+    parse: fn(&str) -> Result<T, String>,
+) -> Option<T> {
+    match section.field(key) {
+        Some(field) => field.parse(parse),
+        None => {
+            section.reject(key, format!("it is missing; write e.g. {key}: {example}"));
+            None
+        }
+    }
 }
 
 fn admin(section: Section<'_>) -> Admin {

@@ -54,7 +54,8 @@ tls:
   caCertFile: /i.crt
   caKeyFile: /i.key
 tokens: {issuer: "https://issuer", audiences: [a, b], expiredGrace: 1h}
-cache: {path: /c.redb, maxBytes: 1GiB, commitInterval: 3s, secrets: never}
+cache:
+  {path: /c.redb, maxBytes: 1GiB, commitInterval: 3s, secrets: never, maxAge: [{resource: pods, maxAge: 5m}, {group: apps, resource: deployments, maxAge: 1h}]}
 admin: {listen: "127.0.0.1:1"}
 log: {filter: "warn,holdfast=debug", format: json}
 "#,
@@ -78,6 +79,12 @@ log: {filter: "warn,holdfast=debug", format: json}
     assert_eq!(config.tokens.audiences, ["a", "b"]);
     assert_eq!(config.cache.max_bytes, 1 << 30);
     assert_eq!(config.cache.secrets, Secrets::Never);
+    let [pods, deployments] = config.cache.max_age.as_slice() else {
+        panic!("{:?}", config.cache.max_age);
+    };
+    assert_eq!((pods.group.as_str(), pods.resource.as_str()), ("", "pods"));
+    assert_eq!(pods.max_age, Duration::from_secs(300));
+    assert_eq!(deployments.group, "apps");
     assert_eq!(config.log.format, LogFormat::Json);
 }
 
@@ -96,6 +103,67 @@ fn a_mistake_names_file_line_field_and_remedy() {
         [
             "f.yaml:6:1: colour: there is no such field; the fields here are apiVersion, kind, upstream, listen, intercept, tls, clientCertificates, tokens, cache, admin, log"
         ]
+    );
+}
+
+#[test]
+fn each_age_that_is_wrong_is_told_with_what_to_write() {
+    for (item, expected) in [
+        (
+            "{maxAge: 1h}",
+            "18: cache.maxAge[0].resource: it is missing; write e.g. resource: pods",
+        ),
+        (
+            "{resource: pods}",
+            "18: cache.maxAge[0].maxAge: it is missing; write e.g. maxAge: 1h",
+        ),
+        (
+            "{resource: pods, maxAge: 5}",
+            "43: cache.maxAge[0].maxAge: \"5\" is not a duration",
+        ),
+        (
+            "{resource: pods, maxAge: 0s}",
+            "43: cache.maxAge[0].maxAge: 0s is too short",
+        ),
+        (
+            "{resource: apps/pods, maxAge: 1h}",
+            "29: cache.maxAge[0].resource: \"apps/pods\" is not a resource; write its plural",
+        ),
+        (
+            "{resource: Pods, maxAge: 1h}",
+            "29: cache.maxAge[0].resource: \"Pods\" is not a resource",
+        ),
+        (
+            "{resource: pods.apps, maxAge: 1h}",
+            "29: cache.maxAge[0].resource: \"pods.apps\" is not",
+        ),
+        (
+            "{group: apps/v1, resource: pods, maxAge: 1h}",
+            "26: cache.maxAge[0].group: \"apps/v1\" is not an API group",
+        ),
+        (
+            "{resources: pods, maxAge: 1h}",
+            "19: cache.maxAge[0].resources: there is no such field; did you mean `resource`?",
+        ),
+        (
+            "{resource: pods, maxAge: 1h}, {group: \"\", resource: pods, maxAge: 2h}",
+            "48: cache.maxAge[1]: \"pods\" of this group has a maxAge already; write one",
+        ),
+        (
+            "pods",
+            "18: cache.maxAge[0]: this is a single value; write a section",
+        ),
+    ] {
+        let told = with(&format!("cache: {{maxAge: [{item}]}}"));
+        let expected = format!("f.yaml:6:{expected}");
+        assert!(
+            told.iter().any(|line| line.starts_with(&expected)),
+            "{item}: {told:?}"
+        );
+    }
+    assert_eq!(
+        with("cache: {maxAge: 1h}"),
+        ["f.yaml:6:17: cache.maxAge: this is a single value; write a list, e.g. `[a, b]`"]
     );
 }
 

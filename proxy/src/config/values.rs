@@ -189,6 +189,33 @@ pub(super) fn secrets(text: &str) -> Result<Secrets, String> {
     }
 }
 
+/// An API group without its version; the core group is empty.
+pub(super) fn group(text: &str) -> Result<String, String> {
+    match text {
+        "" => Ok(String::new()),
+        text => dns_name(text)
+            .ok()
+            .filter(|name| name == text)
+            .ok_or_else(|| {
+                format!(
+                    "{text:?} is not an API group; write e.g. apps, or nothing for the core group"
+                )
+            }),
+    }
+}
+
+/// The plural name of a resource, as in a URL.
+pub(super) fn resource(text: &str) -> Result<String, String> {
+    dns_name(text)
+        .ok()
+        .filter(|name| name == text && !name.contains('.'))
+        .ok_or_else(|| {
+            format!(
+                "{text:?} is not a resource; write its plural as in a URL, e.g. configmaps, and its group in group"
+            )
+        })
+}
+
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "text" => Ok(LogFormat::Text),

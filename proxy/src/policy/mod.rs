@@ -42,6 +42,8 @@ pub enum Reason {
     Incomplete,
     /// Nothing is known of this object, path or scope.
     NeverSeen,
+    /// The upstream confirmed what was kept longer ago than `cache.maxAge` allows.
+    TooOld,
     /// What was kept of the object is older than what this very caller wrote since.
     WrittenSince,
     /// The client accepts no representation the cache holds.
@@ -140,6 +142,7 @@ impl Reason {
             Reason::NoGrant => "NoGrant",
             Reason::Incomplete => "Incomplete",
             Reason::NeverSeen => "NeverSeen",
+            Reason::TooOld => "TooOld",
             Reason::WrittenSince => "WrittenSince",
             Reason::NotAcceptable => "NotAcceptable",
             Reason::UnmodelledQuery => "UnmodelledQuery",

@@ -1,5 +1,6 @@
 //! The rules of the cache, told through its public face: an upstream's answers go in, a client's come out.
 
+mod ages;
 mod answers;
 mod damage;
 mod healing;
@@ -170,6 +171,11 @@ fn open(folder: &tempfile::TempDir, secrets: config::Secrets) -> Arc<Cache> {
         max_bytes: 64 << 20,
         commit_interval: Duration::from_secs(1),
         secrets,
+        max_age: vec![config::MaxAge {
+            group: String::new(),
+            resource: "endpoints".to_owned(),
+            max_age: Duration::from_secs(60),
+        }],
     })
 }
 
