@@ -27,7 +27,7 @@ use crate::config;
 use crate::identity::ServiceAccount;
 use crate::policy::Reason;
 use crate::request_info::accept::{self, Encoding, Representation};
-use crate::request_info::{ObjectKey, RequestInfo, Scope};
+use crate::request_info::{ObjectKey, RequestInfo, Scope, Verb};
 
 /// A read that may be answered, if its caller may and if it is known.
 pub(super) struct Asked<'a> {
@@ -83,7 +83,9 @@ impl<'a> Asked<'a> {
         let mut accepted = self.accepted.iter().enumerate();
         accepted.find_map(|(preference, wanted)| {
             let rendering = Rendering::of(form, wanted, self.rows.as_ref())?;
-            Some((preference, rendering))
+            // A stream has no form in YAML: what comes next in the list of what is accepted counts.
+            let is_told = self.info.verb != Verb::Watch || !rendering.is_yaml(form);
+            is_told.then_some((preference, rendering))
         })
     }
 
@@ -197,8 +199,8 @@ pub(super) fn get(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
     let object = stored.told_whole(snapshot.as_ref(), &key.resource, &rendering, true);
     let object = object.map_err(|error| read_failed(asked.shared, &stored, &error))?;
     let body = match rendering.encoding(stored.form) {
-        Encoding::Json => line(&object),
-        Encoding::Protobuf => object,
+        Encoding::Json if !rendering.is_yaml(stored.form) => line(&object),
+        Encoding::Json | Encoding::Protobuf => object,
     };
     let content_type = rendering.content_type(stored.form);
     let headers = headers::cached(content_type, asked.age(confirmed), asked.request);

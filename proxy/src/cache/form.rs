@@ -13,17 +13,20 @@ pub(super) enum Form {
     Metadata(Encoding),
     /// One row of a `Table`, in JSON.
     Row,
+    /// The object in YAML, as a GET showed it. Lists of them are not taken apart.
+    Yaml,
 }
 
 impl Form {
     pub(super) const JSON: Self = Self::Object(Encoding::Json);
     pub(super) const PROTOBUF: Self = Self::Object(Encoding::Protobuf);
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::JSON,
         Self::PROTOBUF,
         Self::Metadata(Encoding::Json),
         Self::Metadata(Encoding::Protobuf),
         Self::Row,
+        Self::Yaml,
     ];
 
     /// `None`: nothing the cache keeps.
@@ -32,6 +35,7 @@ impl Form {
             Representation::Plain(encoding) => Some(Self::Object(*encoding)),
             Representation::PartialObjectMetadata(encoding) => Some(Self::Metadata(*encoding)),
             Representation::Table => Some(Self::Row),
+            Representation::Yaml => Some(Self::Yaml),
             _ => None,
         }
     }
@@ -39,7 +43,7 @@ impl Form {
     /// The `apiVersion` of what has this form.
     pub(super) fn api_version(self, resource: &GroupVersionResource) -> String {
         match self {
-            Self::Object(_) => api_version(resource),
+            Self::Object(_) | Self::Yaml => api_version(resource),
             Self::Metadata(_) | Self::Row => wire::META_VERSION.to_owned(),
         }
     }
@@ -47,7 +51,7 @@ impl Form {
     /// Whether `kind` may be that of an item, in a list of this form. A row shows its object's metadata.
     pub(super) fn is_item_kind(self, kind: &str) -> bool {
         match self {
-            Self::Object(_) => !kind.is_empty(),
+            Self::Object(_) | Self::Yaml => !kind.is_empty(),
             Self::Metadata(_) | Self::Row => kind == wire::PARTIAL_OBJECT,
         }
     }
@@ -55,16 +59,17 @@ impl Form {
     /// Whether `kind` may be that of a GET or an event.
     pub(super) fn is_kind(self, kind: &str) -> bool {
         match self {
-            Self::Object(_) => !kind.is_empty(),
+            Self::Object(_) | Self::Yaml => !kind.is_empty(),
             Self::Metadata(_) => kind == wire::PARTIAL_OBJECT,
             Self::Row => kind == wire::TABLE_KIND,
         }
     }
 
+    /// How lists and streams of it are framed; of YAML, how it is read.
     pub(super) fn encoding(self) -> Encoding {
         match self {
             Self::Object(encoding) | Self::Metadata(encoding) => encoding,
-            Self::Row => Encoding::Json,
+            Self::Row | Self::Yaml => Encoding::Json,
         }
     }
 
@@ -76,6 +81,7 @@ impl Form {
             Self::Metadata(Encoding::Json) => "metadata-json",
             Self::Metadata(Encoding::Protobuf) => "metadata-protobuf",
             Self::Row => "row",
+            Self::Yaml => "yaml",
         }
     }
 
@@ -93,6 +99,6 @@ mod tests {
         for form in Form::ALL {
             assert_eq!(Form::parse(form.word()), Some(form));
         }
-        assert_eq!(Form::parse("yaml"), None);
+        assert_eq!(Form::parse("cbor"), None);
     }
 }

@@ -17,7 +17,9 @@ use super::responses::{
     MAX_RESPONSE_BYTES, ResponseFact, ResponseKey, granted_path, kept_path, normalised,
 };
 use super::state::{Keeping, NotLearnt, Object, Seen, State};
-use super::wire::{self, ListHead, ListItem, ListSplitter, MAX_OBJECT_BYTES};
+use super::wire::{
+    self, ListHead, ListItem, ListSplitter, MAX_OBJECT_BYTES, ObjectMeta, WireError,
+};
 use super::{Shared, unix_seconds};
 use crate::identity::ServiceAccount;
 use crate::request_info::accept::{self, Encoding, Representation};
@@ -74,7 +76,8 @@ impl Learner {
                 list(shared, scope, form, info)?
             }
             Granted::Object(object) => {
-                let form = form(request, &response.headers)?;
+                let form = form(request, &response.headers)
+                    .or_else(|| is_yaml(&response.headers).then_some(Form::Yaml))?;
                 single(shared, object, form)?
             }
             Granted::Path(_) => {
@@ -83,7 +86,7 @@ impl Learner {
             }
             Granted::GetRefused(_) => return None,
         };
-        if encoding(&response.headers) == Some(Encoding::Protobuf) {
+        if encoding(&response.headers) != Some(Encoding::Json) {
             inflate.leave_indentation();
         }
         Some(Self {
@@ -201,7 +204,9 @@ fn scope_bytes(scope: &Scope) -> usize {
 pub(super) fn form(request: &HeaderMap, response: &HeaderMap) -> Option<Form> {
     let answered = encoding(response)?;
     let mut asked = accept::of_request(request).into_iter();
-    asked.find_map(|asked| Form::of(&asked).filter(|form| form.encoding() == answered))
+    asked.find_map(|asked| {
+        Form::of(&asked).filter(|form| *form != Form::Yaml && form.encoding() == answered)
+    })
 }
 
 /// The encoding of an answer, if it is one the cache keeps.
@@ -210,6 +215,13 @@ fn encoding(headers: &HeaderMap) -> Option<Encoding> {
         Representation::Plain(encoding) => Some(encoding),
         _ => None,
     }
+}
+
+fn is_yaml(headers: &HeaderMap) -> bool {
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|value| accept::of_content_type(value) == Representation::Yaml)
 }
 
 /// `None` here and below: an answer the cache does not keep.
@@ -277,8 +289,11 @@ impl What {
         match self {
             Self::List(list) => list.finish(shared, caller, before, now),
             Self::Object(key, form, body) => {
-                let body = trimmed(body);
-                if let Ok(meta) = wire::read_meta(form.encoding(), &body) {
+                let body = match form {
+                    Form::Yaml => body.into(),
+                    _ => trimmed(body),
+                };
+                if let Ok(meta) = read_meta(form, &body) {
                     let read = meta.resource_version;
                     before.compare(&mut shared.lock(), &key.resource, read);
                 }
@@ -424,6 +439,13 @@ fn is_list_of(head: &ListHead, scope: &Scope, form: Form) -> bool {
         && !head.kind.is_empty()
 }
 
+fn read_meta(form: Form, object: &Bytes) -> Result<ObjectMeta, WireError> {
+    match form {
+        Form::Yaml => wire::read_meta(Encoding::Json, &wire::json_of(object)?),
+        _ => wire::read_meta(form.encoding(), object),
+    }
+}
+
 /// Without the line feed that ends a JSON object.
 pub(super) fn trimmed(mut body: Vec<u8>) -> Bytes {
     body.truncate(body.trim_ascii_end().len());
@@ -437,7 +459,7 @@ pub(super) fn learn_object(
     body: Bytes,
     now: u64,
 ) -> Result<(), NotLearnt> {
-    let meta = wire::read_meta(form.encoding(), &body).map_err(|_| NotLearnt::Malformed)?;
+    let meta = read_meta(form, &body).map_err(|_| NotLearnt::Malformed)?;
     if meta.api_version != form.api_version(&key.resource) || !form.is_kind(&meta.kind) {
         return Err(NotLearnt::OtherRepresentation);
     }
@@ -482,6 +504,7 @@ pub(super) fn bare_object(form: Form, object: &Bytes) -> Result<(Bytes, bool), N
     match form {
         // A list of metadata shows each item's TypeMeta.
         Form::Metadata(Encoding::Json) => Ok((object.clone(), false)),
+        Form::Yaml => Ok((object.clone(), false)),
         Form::Row => {
             let table = wire::open_table(object).map_err(|_| NotLearnt::Malformed)?;
             Ok((table.row, false))

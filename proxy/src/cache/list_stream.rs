@@ -9,7 +9,7 @@ use hyper::body::Frame;
 use super::Shared;
 use super::key::ObjectId;
 use super::reading::{Cursor, Part, Pulled, Reading};
-use super::wire::{ListHead, list_body};
+use super::wire::{ListHead, list_body, yaml_list_body};
 use crate::body::{Body, BoxError};
 use crate::policy::Reason;
 use crate::request_info::accept::Encoding;
@@ -32,6 +32,8 @@ impl ListStream {
         let (chunks, len): (Chunks, _) = if self.part.rendering.is_same() {
             let (chunks, len) = self.chunks(shared, &self.sizes, Some(self.sizes.iter().sum()));
             (Box::new(chunks), Some(len))
+        } else if self.part.rendering.is_yaml(self.part.form) {
+            (Box::new(self.yaml(shared)), None)
         } else if encoding == Encoding::Json {
             let (chunks, _) = self.chunks(shared, &self.sizes, None);
             (Box::new(chunks), None)
@@ -53,6 +55,17 @@ impl ListStream {
             },
         );
         (BodyExt::boxed_unsync(StreamBody::new(frames)), len)
+    }
+
+    fn yaml(
+        &self,
+        shared: &Arc<Shared>,
+    ) -> impl Iterator<Item = Result<Bytes, Reason>> + Send + use<> {
+        let (items, failed) = self.items(shared, None);
+        or_failed(
+            yaml_list_body(&self.head, items).map(|chunk| chunk.map_err(|_| Reason::Store)),
+            failed,
+        )
     }
 
     fn measured(&self, shared: &Arc<Shared>) -> Result<Chunks, Reason> {
@@ -77,7 +90,15 @@ impl ListStream {
         impl Iterator<Item = Result<Bytes, Reason>> + Send + use<>,
         u64,
     ) {
-        let failed = Arc::new(Mutex::new(None));
+        let (items, failed) = self.items(shared, bytes);
+        let encoding = self.part.rendering.encoding(self.part.form);
+        let chunks = list_body(encoding, &self.head, sizes.iter().copied(), items);
+        let len = chunks.content_length();
+        (or_failed(chunks.map(Ok), failed), len)
+    }
+
+    fn items(&self, shared: &Arc<Shared>, bytes: Option<usize>) -> (Items, Failed) {
+        let failed = Failed::default();
         let items = Items {
             reading: self.reading(shared),
             count: self.sizes.len(),
@@ -85,15 +106,21 @@ impl ListStream {
             is_page: !self.head.continue_token.is_empty(),
             failed: failed.clone(),
         };
-        let encoding = self.part.rendering.encoding(self.part.form);
-        let chunks = list_body(encoding, &self.head, sizes.iter().copied(), items);
-        let len = chunks.content_length();
-        let chunks = chunks.map(move |chunk| {
-            let failed = *failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.map_or(Ok(chunk), Err)
-        });
-        (chunks, len)
+        (items, failed)
     }
+}
+
+/// Why the items ended before the list did.
+type Failed = Arc<Mutex<Option<Reason>>>;
+
+fn or_failed(
+    chunks: impl Iterator<Item = Result<Bytes, Reason>> + Send,
+    failed: Failed,
+) -> impl Iterator<Item = Result<Bytes, Reason>> + Send {
+    chunks.map(move |chunk| {
+        let failed = *failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.map_or(chunk, Err)
+    })
 }
 
 /// The objects of a list: as many, and as many bytes of them, as were there when its length was told.
@@ -103,7 +130,7 @@ struct Items {
     /// `None`: no length was told.
     bytes: Option<usize>,
     is_page: bool,
-    failed: Arc<Mutex<Option<Reason>>>,
+    failed: Failed,
 }
 
 impl Items {

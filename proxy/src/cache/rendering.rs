@@ -17,6 +17,10 @@ pub(super) enum Rendering {
     Metadata(Encoding),
     /// A Table.
     Rows(Arc<Rows>),
+    /// YAML made of JSON.
+    Yaml,
+    /// JSON made of YAML.
+    Json,
 }
 
 impl Rendering {
@@ -28,11 +32,15 @@ impl Rendering {
         rows: Option<&Arc<Rows>>,
     ) -> Option<Self> {
         match (form, wanted) {
-            (_, Representation::Table) => rows.cloned().map(Self::Rows),
+            (Form::Object(_) | Form::Metadata(_) | Form::Row, Representation::Table) => {
+                rows.cloned().map(Self::Rows)
+            }
             (form, wanted) if Form::of(wanted) == Some(form) => Some(Self::Same),
             (Form::Object(_) | Form::Metadata(_), Representation::PartialObjectMetadata(to)) => {
                 Some(Self::Metadata(*to))
             }
+            (Form::Object(Encoding::Json), Representation::Yaml) => Some(Self::Yaml),
+            (Form::Yaml, Representation::Plain(Encoding::Json)) => Some(Self::Json),
             _ => None,
         }
     }
@@ -41,8 +49,16 @@ impl Rendering {
     pub(super) fn is_exact(&self, form: Form) -> bool {
         match self {
             Self::Same => true,
-            Self::Metadata(_) => false,
+            Self::Metadata(_) | Self::Yaml | Self::Json => false,
             Self::Rows(_) => form == Form::Row,
+        }
+    }
+
+    pub(super) fn is_yaml(&self, form: Form) -> bool {
+        match self {
+            Self::Same => form == Form::Yaml,
+            Self::Yaml => true,
+            _ => false,
         }
     }
 
@@ -55,12 +71,13 @@ impl Rendering {
         match self {
             Self::Same => form.encoding(),
             Self::Metadata(encoding) => *encoding,
-            Self::Rows(_) => Encoding::Json,
+            Self::Rows(_) | Self::Yaml | Self::Json => Encoding::Json,
         }
     }
 
     pub(super) fn content_type(&self, form: Form) -> &'static str {
         match self.encoding(form) {
+            _ if self.is_yaml(form) => "application/yaml",
             Encoding::Json => "application/json",
             Encoding::Protobuf => "application/vnd.kubernetes.protobuf",
         }
@@ -76,7 +93,7 @@ impl Rendering {
     /// The head of a list.
     pub(super) fn head(&self, head: ListHead) -> ListHead {
         match self {
-            Self::Same => head,
+            Self::Same | Self::Yaml | Self::Json => head,
             Self::Metadata(_) => wire::metadata_head(&head),
             Self::Rows(rows) => ListHead {
                 api_version: wire::META_VERSION.to_owned(),
@@ -90,7 +107,7 @@ impl Rendering {
     /// The apiVersion and kind of what is told.
     pub(super) fn type_meta(&self, api_version: String, kind: &str) -> (String, String) {
         match self {
-            Self::Same => (api_version, kind.to_owned()),
+            Self::Same | Self::Yaml | Self::Json => (api_version, kind.to_owned()),
             Self::Metadata(_) => (
                 wire::META_VERSION.to_owned(),
                 wire::PARTIAL_OBJECT.to_owned(),
@@ -99,10 +116,11 @@ impl Rendering {
         }
     }
 
-    /// An object as a list shows it.
+    /// An object as a list shows it; for a list in YAML in JSON still.
     pub(super) fn item(&self, form: Form, object: Bytes) -> Result<Bytes, WireError> {
         match self {
-            Self::Same => Ok(object),
+            Self::Same | Self::Yaml => Ok(object),
+            Self::Json => wire::json_of(&object),
             Self::Metadata(to) => wire::metadata_item(form.encoding(), &object, *to),
             Self::Rows(rows) => rows.row(form, &object),
         }
@@ -118,6 +136,8 @@ impl Rendering {
     ) -> Result<Bytes, WireError> {
         match self {
             Self::Same => Ok(object),
+            Self::Yaml => wire::yaml_of(&object),
+            Self::Json => wire::json_of(&object),
             Self::Metadata(to) => wire::metadata_of(form.encoding(), &object, *to),
             Self::Rows(rows) => rows.table(&rows.row(form, &object)?, is_first),
         }

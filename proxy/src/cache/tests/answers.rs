@@ -159,7 +159,8 @@ async fn each_client_gets_an_encoding_it_accepts() {
     );
     assert_eq!(content_type(KUBECTL_GET), json());
     assert_eq!(content_type(PROTOBUF), Err(Reason::NotAcceptable));
-    assert_eq!(content_type("application/yaml"), Err(Reason::NotAcceptable));
+    let yaml = HeaderValue::from_static("application/yaml");
+    assert_eq!(content_type("application/yaml"), Ok(yaml));
     assert_eq!(
         reason(bench.get_as("x", P, PROTOBUF).await),
         Some(Reason::NotAcceptable)
@@ -318,6 +319,41 @@ async fn metadata_alone_is_told_from_the_objects() {
         "{told}"
     );
     assert!(!told.contains("spec"), "{told}");
+}
+
+#[tokio::test]
+async fn yaml_is_told_of_json_and_json_of_yaml() {
+    const YAML: &str = "application/yaml";
+    let bench = known();
+    let one = bench.get_as("x", P, YAML).await.expect("an object");
+    assert!(
+        one.starts_with("apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n"),
+        "{one}"
+    );
+    let list = bench.get_as("x", PODS, YAML).await.expect("a list");
+    assert!(
+        list.starts_with("apiVersion: v1\nitems:\n- metadata:\n    name: p\n"),
+        "{list}"
+    );
+    assert!(
+        list.ends_with("kind: PodList\nmetadata:\n  resourceVersion: \"10\"\n"),
+        "{list}"
+    );
+    // There is no YAML on a watch.
+    let watch = bench.ask("x", &format!("{PODS}?watch=1"), YAML);
+    assert_eq!(watch.err(), Some(Reason::NotAcceptable));
+
+    let other = Bench::new();
+    let yaml = one.replace("resourceVersion: \"5\"", "resourceVersion: \"6\"");
+    other.try_learn("x", P, YAML, yaml.as_bytes(), true);
+    assert_eq!(other.get_as("x", P, YAML).await, Ok(yaml));
+    let json = other.get("x", P).await.expect("the same in JSON");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["metadata"]["resourceVersion"], "6");
+    assert_eq!(
+        reason(other.get_as("x", P, PROTOBUF).await),
+        Some(Reason::NotAcceptable)
+    );
 }
 
 #[tokio::test]
