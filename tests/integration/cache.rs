@@ -79,7 +79,7 @@ fn known_configmaps(scene: &Scene<'_>) -> Result<usize> {
             collection["resource"]
                 .as_str()
                 .is_some_and(|resource| resource.ends_with("configmaps"))
-                && collection["encoding"] == "json"
+                && collection["form"] == "json"
         })
         .filter_map(|collection| {
             collection["objects"]

@@ -25,28 +25,80 @@ const EQUAL_WITHIN: Duration = Duration::from_secs(90);
 /// Between two looks at what is still unequal.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// Service accounts, one for each program.
+const GO: &str = "go";
+const RUST: &str = "rust";
+const JAVASCRIPT: &str = "javascript";
+
 #[test]
 fn after_each_of_twenty_outages_every_program_holds_what_a_direct_list_says() -> Result<()> {
     let node = Node::new()?;
     let mut scene = Scene::new(&node, Duration::ZERO)?;
-    kinds::prepare(&scene.api, &["go"])?;
+    kinds::prepare(&scene.api, &[GO, RUST, JAVASCRIPT])?;
     let mut writer = Writer::fill(&scene.api)?;
     scene.online()?;
-    let pod = scene.reaching_pod("go")?;
-    let programs = [go(&node, &pod)?];
+    let go = scene.reaching_pod(GO)?;
+    let rust = scene.reaching_pod(RUST)?;
+    let javascript = scene.reaching_pod(JAVASCRIPT)?;
+    let programs = [
+        client_go(&node, &go)?,
+        kube_rs(&node, &rust)?,
+        client_node(&node, &javascript)?,
+    ];
     let told = run(&mut scene, &mut writer, &programs);
     told.with_context(|| scene.story())
 }
 
-/// The client-go program: all ten kinds.
-fn go(node: &Node, pod: &Pod<'_>) -> Result<Program> {
+/// All ten kinds: typed and dynamic clients and one of metadata alone, a label and a field selector, WatchLists.
+fn client_go(node: &Node, pod: &Pod<'_>) -> Result<Program> {
     let socket = node.folder().join("go.sock");
     let args = ["-namespace", SHOP, "-socket", &socket.to_string_lossy()];
     Ok(Program {
         name: "client-go",
-        account: "go",
+        account: GO,
         resources: KINDS.each_ref().map(|kind| kind.resource).to_vec(),
-        process: pod.spawn("go", asset("tenkinds")?, &args)?,
+        process: pod.spawn(GO, asset("tenkinds")?, &args)?,
+        socket,
+    })
+}
+
+/// Both of kube-rs' ways to begin, typed and dynamic objects, and one kind of metadata alone.
+fn kube_rs(node: &Node, pod: &Pod<'_>) -> Result<Program> {
+    let socket = node.folder().join("rust.sock");
+    Ok(Program {
+        name: "kube-rs",
+        account: RUST,
+        resources: vec![
+            "configmaps",
+            "secrets",
+            "nodes",
+            "statefulsets",
+            "widgets",
+            "ovens",
+        ],
+        process: pod.spawn(RUST, asset("kube-rs")?, &[&socket.to_string_lossy(), SHOP])?,
+        socket,
+    })
+}
+
+/// LIST and then a watch without bookmarks and without an end of its own; an informer that stops at every error.
+fn client_node(node: &Node, pod: &Pod<'_>) -> Result<Program> {
+    let socket = node.folder().join("javascript.sock");
+    let script = asset("node")?.join("informers.mjs");
+    let args = [&script.to_string_lossy(), &socket.to_string_lossy(), SHOP];
+    Ok(Program {
+        name: "client-node",
+        account: JAVASCRIPT,
+        resources: vec![
+            "configmaps",
+            "secrets",
+            "services",
+            "deployments",
+            "storageclasses",
+            "widgets",
+            "ovens",
+        ],
+        process: pod.spawn(JAVASCRIPT, "node", &args.map(AsRef::as_ref))?,
         socket,
     })
 }
@@ -59,8 +111,7 @@ fn run(scene: &mut Scene<'_>, writer: &mut Writer, programs: &[Program]) -> Resu
     ));
     for (number, outage) in OUTAGES.iter().enumerate() {
         let begun = Instant::now();
-        let mark = scene.api.audit().mark()?;
-        let began_anew = lists(programs)?;
+        let costs = Costs::begin(scene, programs)?;
         let after = through(scene, writer, programs, &listed, outage.strike)
             .with_context(|| format!("outage {}: {}", number + 1, outage.face))?;
         for (kind, (before, after)) in KINDS.iter().zip(listed.iter().zip(&after.listed)) {
@@ -70,20 +121,14 @@ fn run(scene: &mut Scene<'_>, writer: &mut Writer, programs: &[Program]) -> Resu
                 kind.resource
             );
         }
-        let anew: Vec<String> = programs
-            .iter()
-            .zip(lists(programs)?.iter().zip(began_anew))
-            .map(|(program, (now, then))| format!("{} {}", program.name, now - then))
-            .collect();
         say(&format!(
-            "{:>2} of {}, {}: {:.1} s, equal {:.1} s after it; began anew: {}; LISTs at the API server: {}",
+            "{:>2} of {}, {}: {:.1} s, equal {:.1} s after it; {}",
             number + 1,
             OUTAGES.len(),
             outage.face,
             begun.elapsed().as_secs_f64(),
             after.equal_after.as_secs_f64(),
-            anew.join(", "),
-            listed_upstream(scene, mark, programs)?,
+            costs.end(scene, programs)?,
         ));
         listed = after.listed;
     }
@@ -122,7 +167,11 @@ fn through(
         }
         let (listed, equal_after) = ended?;
         for (program, seen) in programs.iter().zip(seen) {
-            seen?.judge(program, &listed)?;
+            let seen = seen?;
+            seen.judge(program, &listed)?;
+            for backwards in seen.backwards {
+                say(&format!("{} went back: {backwards}", program.name));
+            }
         }
         Ok(After {
             listed,
@@ -149,32 +198,49 @@ fn equal(scene: &Scene<'_>, programs: &[Program]) -> Result<(Vec<Objects>, Durat
     }
 }
 
-fn lists(programs: &[Program]) -> Result<Vec<u64>> {
-    programs.iter().map(Program::lists).collect()
+/// What an outage costs in LISTs; a watch that asks for what is there already is one.
+struct Costs {
+    mark: Mark,
+    /// By program: what it asked for before.
+    asked: Vec<u64>,
 }
 
-/// Who listed what, of the programs' accounts, by the API server's audit log: a watch that asks for what is there
-/// already counts as a LIST.
-fn listed_upstream(scene: &Scene<'_>, mark: Mark, programs: &[Program]) -> Result<String> {
-    let entries = scene.api.audit().since(mark)?;
-    let mut told = Vec::new();
-    for program in programs {
-        let user = format!("system:serviceaccount:{SHOP}:{}", program.account);
-        let mut by_resource = BTreeMap::<&str, usize>::new();
-        for entry in entries
-            .iter()
-            .filter(|entry| entry.user == user && entry.is_list())
-        {
-            *by_resource.entry(&entry.resource).or_default() += 1;
-        }
-        told.push(format!(
-            "{} {} (at most {} of one kind)",
-            program.name,
-            by_resource.values().sum::<usize>(),
-            by_resource.values().max().copied().unwrap_or_default()
-        ));
+impl Costs {
+    fn begin(scene: &Scene<'_>, programs: &[Program]) -> Result<Self> {
+        Ok(Self {
+            mark: scene.api.audit().mark()?,
+            asked: asked(programs)?,
+        })
     }
-    Ok(told.join(", "))
+
+    /// LISTs that each program asked for, those that reached the API server in its name, and the most of these that were of one kind.
+    fn end(&self, scene: &Scene<'_>, programs: &[Program]) -> Result<String> {
+        let entries = scene.api.audit().since(self.mark)?;
+        let asked = asked(programs)?;
+        let mut told = Vec::new();
+        let mut most = 0;
+        for (program, (now, then)) in programs.iter().zip(asked.iter().zip(&self.asked)) {
+            let user = format!("system:serviceaccount:{SHOP}:{}", program.account);
+            let mut by_resource = BTreeMap::<&str, usize>::new();
+            for entry in entries
+                .iter()
+                .filter(|entry| entry.user == user && entry.is_list())
+            {
+                *by_resource.entry(&entry.resource).or_default() += 1;
+            }
+            most = most.max(by_resource.values().max().copied().unwrap_or_default());
+            let arrived: usize = by_resource.values().sum();
+            told.push(format!("{} {} / {arrived}", program.name, now - then));
+        }
+        Ok(format!(
+            "LISTs asked for / that arrived: {}, at most {most} of one kind",
+            told.join(", ")
+        ))
+    }
+}
+
+fn asked(programs: &[Program]) -> Result<Vec<u64>> {
+    programs.iter().map(Program::lists).collect()
 }
 
 /// Minutes pass: this is not kept back until the end, as the output of a test is that passes.

@@ -1,7 +1,8 @@
-//! What the tests run beside Holdfast: control plane, client programs, Python. Built once into the user's cache folder,
+//! What the tests run beside Holdfast: control plane, client programs, Python, JavaScript. Built once into the user's cache folder,
 //! so that a fresh clone does not pay again, and linked into `target/assets`, where the harness looks.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -10,14 +11,16 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::shell::{root, step, target};
+use crate::shell::{cargo, root, step, target};
 
 /// The Kubernetes release of tests/go/cluster/go.mod; kubectl refuses to compare versions when it is not set.
 const KUBERNETES: &str = "v1.36.3";
+/// How the names of a Go module's sources end.
+const GO: [&str; 3] = ["go", "mod", "sum"];
 const CONTROL_PLANE: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 
-/// Makes everything the tests run and returns the folder that holds a link to each.
-pub(crate) fn ensure() -> Result<PathBuf> {
+/// Makes everything the demo runs and returns the folder that holds a link to each.
+pub(crate) fn for_demo() -> Result<PathBuf> {
     let links = target().join("assets");
     fs::create_dir_all(&links)?;
     for (name, path) in control_plane()? {
@@ -31,9 +34,14 @@ pub(crate) fn ensure() -> Result<PathBuf> {
     if let Some(venv) = python()? {
         link(&links, "venv", &venv)?;
     }
-    if let Some(modules) = node()? {
-        link(&links, "node_modules", &modules)?;
-    }
+    Ok(links)
+}
+
+/// As [`for_demo`], with what the tests run besides.
+pub(crate) fn for_tests() -> Result<PathBuf> {
+    let links = for_demo()?;
+    link(&links, "node", &node()?)?;
+    link(&links, "kube-rs", &kube_rs()?)?;
     Ok(links)
 }
 
@@ -59,7 +67,10 @@ fn control_plane() -> Result<BTreeMap<String, PathBuf>> {
 
 fn build_control_plane() -> Result<PathBuf> {
     let source = root().join("tests/go/cluster");
-    let dir = cache()?.join(format!("cluster-{KUBERNETES}-{}", hash(&source)?));
+    let dir = cache()?.join(format!(
+        "cluster-{KUBERNETES}-{}",
+        hash(&sources(&source, &GO)?)
+    ));
     make(&dir, |fresh| {
         let version = "k8s.io/component-base/version";
         let ldflags = format!(
@@ -80,7 +91,7 @@ fn build_control_plane() -> Result<PathBuf> {
 
 fn go_program(name: &str) -> Result<PathBuf> {
     let source = root().join("tests/go").join(name);
-    let dir = cache()?.join(format!("{name}-{}", hash(&source)?));
+    let dir = cache()?.join(format!("{name}-{}", hash(&sources(&source, &GO)?)));
     make(&dir, |fresh| {
         step(
             &format!("building tests/go/{name}"),
@@ -129,35 +140,41 @@ fn python() -> Result<Option<PathBuf>> {
     Ok(Some(dir))
 }
 
-/// The modules that the programs of tests/node import, if there are any.
-fn node() -> Result<Option<PathBuf>> {
+/// The programs of tests/node, beside the modules that they import.
+fn node() -> Result<PathBuf> {
     let source = root().join("tests/node");
-    if !source.join("package.json").is_file() {
-        return Ok(None);
-    }
-    let manifests: Vec<Vec<u8>> = ["package.json", "package-lock.json"]
-        .iter()
-        .map(|name| fs::read(source.join(name)).unwrap_or_default())
-        .collect();
-    let dir = cache()?.join(format!("node-{}", digest(&manifests)));
+    let sources = sources(&source, &["json", "js", "mjs"])?;
+    let dir = cache()?.join(format!("node-{}", hash(&sources)));
     make(&dir, |fresh| {
-        fs::write(fresh.join("package.json"), &manifests[0])?;
-        let locked = !manifests[1].is_empty();
-        if locked {
-            fs::write(fresh.join("package-lock.json"), &manifests[1])?;
+        for (name, text) in &sources {
+            fs::write(fresh.join(name), text)?;
         }
-        let verb = if locked { "ci" } else { "install" };
-        step(
-            "installing the JavaScript client",
-            Command::new("npm").current_dir(fresh).args([
-                verb,
-                "--no-audit",
-                "--no-fund",
-                "--ignore-scripts",
-            ]),
-        )
+        let mut npm = Command::new("npm");
+        npm.current_dir(fresh)
+            .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]);
+        step("installing the JavaScript client", &mut npm)
     })?;
-    Ok(Some(dir.join("node_modules")))
+    Ok(dir)
+}
+
+/// The program of tests/kube-rs, which is no part of the workspace.
+fn kube_rs() -> Result<PathBuf> {
+    let source = root().join("tests/kube-rs");
+    let dir = cache()?.join(format!(
+        "kube-rs-{}",
+        hash(&sources(&source, &["toml", "lock", "rs"])?)
+    ));
+    make(&dir, |fresh| {
+        let target = fresh.join("target");
+        let mut build = cargo();
+        build.args(["build", "--locked", "--manifest-path"]);
+        build.arg(source.join("Cargo.toml"));
+        build.arg("--target-dir").arg(&target);
+        step("building tests/kube-rs (a minute or two, once)", &mut build)?;
+        fs::rename(target.join("debug/kube-rs"), fresh.join("kube-rs"))?;
+        Ok(fs::remove_dir_all(&target)?)
+    })?;
+    Ok(dir.join("kube-rs"))
 }
 
 /// Fills `dir` once: made aside and renamed, so that a folder that exists is complete.
@@ -208,37 +225,46 @@ fn link(links: &Path, name: &str, to: &Path) -> Result<()> {
     symlink(to, &link).with_context(|| format!("cannot link {}", link.display()))
 }
 
-/// Names the content of a folder of sources (flat or nested), so that changed sources are built anew.
-fn hash(dir: &Path) -> Result<String> {
+/// Files of a folder, by their path in it.
+type Sources = Vec<(String, Vec<u8>)>;
+
+/// What a build left in a folder of sources is none of them.
+const NOT_SOURCES: [&str; 2] = ["target", "node_modules"];
+
+/// The files in a folder (flat or nested) with one of these endings, in the order of their paths.
+fn sources(dir: &Path, endings: &[&str]) -> Result<Sources> {
     let mut paths = Vec::new();
-    collect(dir, &mut paths)?;
+    collect(dir, endings, &mut paths)?;
     paths.sort();
-    let mut parts = Vec::new();
+    let mut sources = Vec::new();
     for path in paths {
-        parts.push(
-            path.strip_prefix(dir)?
-                .to_string_lossy()
-                .into_owned()
-                .into_bytes(),
-        );
-        parts.push(fs::read(&path)?);
+        let name = path.strip_prefix(dir)?.to_string_lossy().into_owned();
+        sources.push((name, fs::read(&path)?));
     }
-    Ok(digest(&parts))
+    Ok(sources)
 }
 
-fn collect(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
+fn collect(dir: &Path, endings: &[&str], into: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        if path.is_dir() {
-            collect(&path, into)?;
-        } else if path
-            .extension()
-            .is_some_and(|e| e == "go" || e == "mod" || e == "sum")
-        {
+        let is = |names: &[&str], part: Option<&OsStr>| {
+            part.is_some_and(|part| names.iter().any(|name| part == *name))
+        };
+        if path.is_dir() && !is(&NOT_SOURCES, path.file_name()) {
+            collect(&path, endings, into)?;
+        } else if path.is_file() && is(endings, path.extension()) {
             into.push(path);
         }
     }
     Ok(())
+}
+
+/// Names the content of sources, so that changed ones are built anew.
+fn hash(sources: &Sources) -> String {
+    let parts = sources
+        .iter()
+        .flat_map(|(name, text)| [name.clone().into_bytes(), text.clone()]);
+    digest(&parts.collect::<Vec<_>>())
 }
 
 fn digest(parts: &[Vec<u8>]) -> String {

@@ -26,8 +26,8 @@ pub(crate) struct Args {
 
 /// Installs, builds, and runs the demo; ends with the demo's own exit code.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    packages::ensure()?;
-    let links = assets::ensure()?;
+    packages::for_demo()?;
+    let links = assets::for_demo()?;
     say("building holdfast (release)");
     shell::run(cargo().args(["build", "--quiet", "--release", "-p", "holdfast"]))?;
     shell::run(cargo().args(["build", "--quiet", "-p", "holdfast-tests", "--bin", "demo"]))?;

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::shell::{has, root, run, say};
+use crate::shell::{has, run, say};
 
 /// A program and the Debian package that brings it.
 const NEEDED: &[(&str, &str)] = &[
@@ -16,11 +16,21 @@ const NEEDED: &[(&str, &str)] = &[
     ("python3", "python3"),
 ];
 
-/// Needed as soon as there is a client program in tests/node.
-const FOR_NODE: &[(&str, &str)] = &[("node", "nodejs"), ("npm", "npm")];
+/// The tests alone run JavaScript.
+const FOR_TESTS: &[(&str, &str)] = &[("node", "nodejs"), ("npm", "npm")];
 
-/// Makes sure of the system programs; root is asked for first, since nothing of the tests works without.
-pub(crate) fn ensure() -> Result<()> {
+/// Makes sure of the system programs that the demo runs.
+pub(crate) fn for_demo() -> Result<()> {
+    ensure(&[])
+}
+
+/// Makes sure of the system programs that the tests run.
+pub(crate) fn for_tests() -> Result<()> {
+    ensure(FOR_TESTS)
+}
+
+/// Root is asked for first, since nothing of the tests works without.
+fn ensure(besides: &[(&str, &'static str)]) -> Result<()> {
     if !is_root()? {
         bail!(
             "network namespaces, cgroups and eBPF need root: run this as root (sudo -E env PATH=\"$PATH\" cargo xtask ...)"
@@ -31,13 +41,9 @@ pub(crate) fn ensure() -> Result<()> {
             "Go is missing: install Go 1.26 or later (the API server and the client programs of the tests are built with it)"
         );
     }
-    let for_node = if root().join("tests/node/package.json").is_file() {
-        FOR_NODE
-    } else {
-        &[]
-    };
-    let needed = NEEDED.iter().chain(for_node);
-    let mut missing: Vec<&str> = needed
+    let mut missing: Vec<&str> = NEEDED
+        .iter()
+        .chain(besides)
         .filter(|(program, _)| !has(program))
         .map(|(_, package)| *package)
         .collect();

@@ -23,8 +23,8 @@ pub(crate) struct Args {
 
 /// Installs, builds, and runs the tests.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    packages::ensure()?;
-    let links = assets::ensure()?;
+    packages::for_tests()?;
+    let links = assets::for_tests()?;
     say("building holdfast");
     // `cargo test` alone would not link the binary that the integration tests start.
     shell::run(cargo().args(["build", "--quiet", "-p", "holdfast"]))?;

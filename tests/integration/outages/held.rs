@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use holdfast_tests::Process;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::kinds::{KINDS, MOVER};
 
@@ -172,7 +172,9 @@ pub(super) struct Seen {
     /// By kind: objects that it was without at one look or more.
     without: BTreeMap<String, BTreeSet<String>>,
     last: BTreeMap<String, BTreeMap<String, u64>>,
-    backwards: Vec<String>,
+    /// Objects that were older at one look than at the look before. Not a failure yet: in the dark a collection that had
+    /// fallen behind a stream is told to those, too, who have seen that stream.
+    pub(super) backwards: Vec<String>,
 }
 
 impl Seen {
@@ -190,46 +192,40 @@ impl Seen {
         let report = program.report()?;
         self.looks += 1;
         for (resource, objects) in program.watched(before) {
-            let held = report
-                .kinds
-                .get(resource)
-                .context("it tells of every kind")?
-                .by_uid()?;
-            let missing = objects.by_uid.keys().filter(|uid| !held.contains_key(*uid));
-            self.without
-                .entry(resource.to_owned())
-                .or_default()
-                .extend(missing.cloned());
-            let last = self.last.entry(resource.to_owned()).or_default();
-            for (uid, rv) in &held {
-                if let Some(earlier) = last.get(uid).filter(|earlier| *earlier > rv) {
-                    self.backwards
-                        .push(format!("{resource} {uid}: {earlier}, then {rv}"));
-                }
-            }
-            *last = held;
+            let held = report.kinds.get(resource);
+            let held = held.context("it tells of every kind")?.by_uid()?;
+            self.note(resource, objects, held);
         }
         Ok(())
     }
 
-    /// Fails if an object that outlived the outage was ever gone, or one was older than before.
+    fn note(&mut self, resource: &str, before: &Objects, held: BTreeMap<String, u64>) {
+        let missing = before.by_uid.keys().filter(|uid| !held.contains_key(*uid));
+        let without = self.without.entry(resource.to_owned()).or_default();
+        without.extend(missing.cloned());
+        let last = self.last.entry(resource.to_owned()).or_default();
+        for (uid, rv) in &held {
+            if let Some(earlier) = last.get(uid).filter(|earlier| *earlier > rv) {
+                let backwards = format!("{resource} {uid}: {earlier}, then {rv}");
+                self.backwards.push(backwards);
+            }
+        }
+        *last = held;
+    }
+
+    /// Objects that outlived the outage and were gone for a while.
+    fn lost(&self, resource: &str, after: &Objects) -> Vec<&String> {
+        let without = self.without.get(resource).into_iter().flatten();
+        without
+            .filter(|uid| after.by_uid.contains_key(*uid) && !after.movers.contains(*uid))
+            .collect()
+    }
+
+    /// Fails if an object that outlived the outage was ever gone.
     pub(super) fn judge(&self, program: &Program, after: &[Objects]) -> Result<()> {
         ensure!(self.looks > 0, "{} was never looked at", program.name);
-        ensure!(
-            self.backwards.is_empty(),
-            "{}: resourceVersions went back: {:?}",
-            program.name,
-            self.backwards
-        );
         for (resource, objects) in program.watched(after) {
-            let without = self
-                .without
-                .get(resource)
-                .context("every kind was looked at")?;
-            let lost: Vec<_> = without
-                .iter()
-                .filter(|uid| objects.by_uid.contains_key(*uid) && !objects.movers.contains(*uid))
-                .collect();
+            let lost = self.lost(resource, objects);
             ensure!(
                 lost.is_empty(),
                 "{}: {resource} that were there all the time were gone from it for a while: {lost:?}",
@@ -238,4 +234,25 @@ impl Seen {
         }
         Ok(())
     }
+}
+
+#[test]
+fn an_object_that_was_gone_for_a_while_or_went_back_is_found() -> Result<()> {
+    let listed = |objects: &[(&str, &str)]| {
+        let item = |(name, rv): &(&str, &str)| json!({"metadata": {"name": name, "uid": name, "resourceVersion": rv}});
+        Objects::of_list(&json!({"items": objects.iter().map(item).collect::<Vec<_>>()}))
+    };
+    let before = listed(&[("stays", "1"), ("blinks", "2"), ("goes", "3"), (MOVER, "4")])?;
+    let after = listed(&[("stays", "8"), ("blinks", "2"), (MOVER, "9")])?;
+    let mut seen = Seen::default();
+    for held in [&before, &listed(&[("stays", "8")])?, &after] {
+        seen.note("configmaps", &before, held.by_uid.clone());
+    }
+    ensure!(seen.backwards.is_empty(), "{:?}", seen.backwards);
+    ensure!(seen.lost("configmaps", &after) == ["blinks"]);
+    seen.note("configmaps", &before, before.by_uid.clone());
+    ensure!(seen.backwards.len() == 2, "{:?}", seen.backwards);
+    ensure!(after.difference(&after.by_uid).is_none());
+    ensure!(after.difference(&before.by_uid).is_some());
+    Ok(())
 }
