@@ -46,6 +46,8 @@ const COMMANDS: [&str; 46] = [
     "get ovens -o yaml",
     "get ovens -A",
     "get events",
+    "get events --sort-by=.metadata.name",
+    "get pods --sort-by=.spec.nodeName",
     "get services -l nobody=has-it",
     "events",
     "describe pod till-1-x",

@@ -64,7 +64,7 @@ impl<'a> Asked<'a> {
         let accepted = accept::of_request(request);
         let wants_rows = info.is_resource_request && accepted.contains(&Representation::Table);
         let rows = wants_rows
-            .then(|| Rows::of(shared, &info.group_version_resource(), now))
+            .then(|| Rows::of(shared, &info.group_version_resource(), info.whole_rows, now))
             .flatten();
         Ok(Self {
             shared,

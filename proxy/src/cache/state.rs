@@ -241,7 +241,7 @@ impl State {
                 wire::read_fields(of.0, of.1, encoding, object.bytes, object.bare)
                     .map_err(|_| NotLearnt::Malformed)?
             }
-            Form::Metadata(_) | Form::Row | Form::Yaml => Vec::new(),
+            Form::Metadata(_) | Form::Row | Form::WholeRow | Form::Yaml => Vec::new(),
         };
         let fields = fields.iter().map(|(name, value)| (*name, value.as_str()));
         Ok(self.facts.traits(labels, fields))

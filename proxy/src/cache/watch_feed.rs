@@ -60,7 +60,7 @@ impl WatchFeed {
         };
         let mut state = shared.lock();
         state.grant(caller, Granted::Scope(scope.clone()), unix_seconds(now));
-        let form = form(request, &response.headers)?;
+        let form = form(info, request, &response.headers)?;
         Self::attach(shared, &mut state, caller, scope, form, info)
     }
 
@@ -160,7 +160,7 @@ impl WatchFeed {
     /// Its collection cannot follow it: what was before the stream is not known, and no event will tell.
     /// A LIST of its scope, learnt from, would help. Rows are for human eyes, which list by themselves: they are not worth one.
     pub fn is_behind(&self) -> bool {
-        if self.form == Form::Row {
+        if self.form.is_row() {
             return false;
         }
         let state = self.shared.lock();
@@ -319,7 +319,7 @@ impl WatchFeed {
 /// What a replay shows of a deleted object: it as it was told, or its row.
 fn shown(form: Form, event: &WatchEvent) -> bytes::Bytes {
     let row = match form {
-        Form::Row => wire::open_table(&event.object).ok(),
+        Form::Row | Form::WholeRow => wire::open_table(&event.object).ok(),
         _ => None,
     };
     row.map_or_else(|| event.object.clone(), |table| table.row)
