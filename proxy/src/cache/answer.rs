@@ -131,6 +131,11 @@ impl<'a> Asked<'a> {
                 false => Reason::Incomplete,
             });
         }
+        let least = state.shown.least(self.caller, scope);
+        found.retain(|(_, collection, _)| collection.resource_version >= least);
+        if found.is_empty() {
+            return Err(Reason::ShownSince);
+        }
         found.retain(|(_, collection, _)| !self.is_too_old(collection.confirmed));
         if found.is_empty() {
             return Err(Reason::TooOld);

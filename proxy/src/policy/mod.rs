@@ -46,6 +46,8 @@ pub enum Reason {
     TooOld,
     /// What was kept of the object is older than what this very caller wrote since.
     WrittenSince,
+    /// What was kept whole is older than what this very caller's own stream has shown it.
+    ShownSince,
     /// The client accepts no representation the cache holds.
     NotAcceptable,
     /// A list option or query that the cache does not model.
@@ -144,6 +146,7 @@ impl Reason {
             Reason::NeverSeen => "NeverSeen",
             Reason::TooOld => "TooOld",
             Reason::WrittenSince => "WrittenSince",
+            Reason::ShownSince => "ShownSince",
             Reason::NotAcceptable => "NotAcceptable",
             Reason::UnmodelledQuery => "UnmodelledQuery",
             Reason::NotCacheable => "NotCacheable",
