@@ -14,3 +14,4 @@ mod redirect;
 mod restore;
 mod tls;
 mod upgrades;
+mod websockets;
