@@ -16,7 +16,7 @@ use serde_json::json;
 use stock::{CLERK, NIGHT, OPS, TILL, fill};
 
 /// Each run has a HOME of its own: none finds discovery in a cache folder.
-const COMMANDS: [&str; 46] = [
+const COMMANDS: [&str; 48] = [
     "get pods",
     "get pods -o wide",
     "get pods -A",
