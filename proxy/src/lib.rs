@@ -20,7 +20,6 @@ pub mod respond;
 pub mod tee;
 pub mod tls;
 pub mod upstream;
-pub mod websocket;
 
 pub mod admin;
 pub mod runtime;

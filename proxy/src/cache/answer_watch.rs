@@ -14,7 +14,7 @@ use super::reading::{Cursor, Part, Pulled, Reading};
 use super::state::State;
 use super::watch_feed::{Start, start};
 use super::wire::{bookmark, watch_event};
-use super::{Granted, WatchAnswer, WatchFormat};
+use super::{Granted, Shared, WatchAnswer, WatchFormat};
 use crate::policy::Reason;
 
 type Chunks = Box<dyn Iterator<Item = Result<Bytes, Reason>> + Send>;
@@ -63,7 +63,7 @@ pub(super) fn watch(asked: &Asked<'_>) -> Result<WatchAnswer, Reason> {
     let (cursor, end) = replay(asked, &state, collection, &part, start)?;
     Ok(WatchAnswer {
         headers,
-        frames: frames(asked, part, (cursor, resource_version), &format, end),
+        frames: frames(asked.shared, part, (cursor, resource_version), &format, end),
         format,
         resource_version,
     })
@@ -80,15 +80,15 @@ fn last_frame(format: &WatchFormat, resource_version: u64, initial_events_end: b
 }
 
 /// `end`: whether a bookmark follows, and whether it is the one that ends initial events.
-fn frames(
-    asked: &Asked<'_>,
+pub(super) fn frames(
+    shared: &Arc<Shared>,
     part: Part,
     (cursor, resource_version): (Option<Cursor>, u64),
     format: &WatchFormat,
     end: Option<bool>,
 ) -> Frames {
     let encoding = format.encoding;
-    let events = cursor.map(|cursor| Reading::new(asked.shared.clone(), part, cursor, true));
+    let events = cursor.map(|cursor| Reading::new(shared.clone(), part, cursor, true));
     let reached = match &events {
         Some(events) => events.reached(),
         None => Arc::new(AtomicU64::new(resource_version)),
@@ -107,7 +107,7 @@ fn frames(
     });
     let frames: Chunks = Box::new(frames.chain(end));
     Frames {
-        frames: Pulled::new(asked.shared.clone(), frames),
+        frames: Pulled::new(shared.clone(), frames),
         reached,
     }
 }

@@ -30,6 +30,7 @@ mod learn;
 mod learn_write;
 mod list_stream;
 mod memory;
+mod missed;
 mod narrowing;
 mod object;
 mod open;
@@ -44,7 +45,6 @@ mod renew;
 mod responses;
 mod restored;
 mod rows;
-mod shown;
 mod state;
 mod status;
 mod store;
@@ -76,6 +76,7 @@ pub use answer_watch::Frames;
 pub use before::Before;
 pub use learn::Learner;
 pub use learn_write::WriteLearner;
+pub use missed::{Missed, Topic};
 pub use restored::{Became, Check};
 pub use status::{CacheStatus, CollectionStatus};
 pub use watch_feed::WatchFeed;
@@ -231,6 +232,17 @@ impl Cache {
             }
             _ => return,
         };
+        state.write_grants(changes);
+    }
+
+    /// The upstream said 401 or 403 to a watch that was held: what its caller was granted there is over, for a 401 too. That stream
+    /// was its own witness, and whoever has a better credential will show it.
+    pub fn stream_refused(&self, caller: &ServiceAccount, info: &RequestInfo) {
+        let Some(Granted::Scope(scope)) = learn::granted(info) else {
+            return;
+        };
+        let mut state = self.shared.lock();
+        let changes = state.grants.refuse_scope(caller, &scope);
         state.write_grants(changes);
     }
 

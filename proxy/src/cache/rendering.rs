@@ -32,8 +32,7 @@ impl Rendering {
         rows: Option<&Arc<Rows>>,
     ) -> Option<Self> {
         match (form, wanted) {
-            (form, Representation::Table) => {
-                let rows = rows.filter(|rows| rows.can_be_made_of(form));
+            (Form::Object(_) | Form::Metadata(_) | Form::Row, Representation::Table) => {
                 rows.cloned().map(Self::Rows)
             }
             (form, wanted) if Form::of(wanted) == Some(form) => Some(Self::Same),
@@ -51,7 +50,7 @@ impl Rendering {
         match self {
             Self::Same => true,
             Self::Metadata(_) | Self::Yaml | Self::Json => false,
-            Self::Rows(_) => form.is_row(),
+            Self::Rows(_) => form == Form::Row,
         }
     }
 
@@ -115,11 +114,6 @@ impl Rendering {
             ),
             Self::Rows(_) => (wire::META_VERSION.to_owned(), wire::TABLE_KIND.to_owned()),
         }
-    }
-
-    /// Whether an item of a list is made of the object with its TypeMeta.
-    pub(super) fn shows_type_meta(&self) -> bool {
-        matches!(self, Self::Rows(rows) if rows.form() == Form::WholeRow)
     }
 
     /// An object as a list shows it; for a list in YAML in JSON still.

@@ -1,94 +1,152 @@
-//! A collection that fell behind a stream: a pod that watched before Holdfast was there, events that went past it while it was dead.
+//! LISTs of Holdfast's own making: of a collection that fell behind a stream (a pod that watched before Holdfast was there,
+//! events that went past it while it was dead), and of one whose RV the upstream no longer knows.
 //!
-//! No event of the stream will tell what was missed, so the scope is listed once, with the credential of the very client
-//! whose stream needs it, as that client itself could have done.
+//! The scope is listed once, with the credential of the very client whose stream needs it, as that client itself could
+//! have done. Everybody else whose stream needs it waits, and lists only if that came to nothing.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::BodyExt;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::time::Instant;
 
 use crate::asked::Asked;
 use crate::body::{self, Body};
-use crate::request_info::{RequestInfo, Scope};
+use crate::cache::Topic;
+use crate::request_info::RequestInfo;
 use crate::serve::Serve;
 
-/// Lists under way at once: each may be large, and none is urgent.
-const MAX_CATCHING_UP: usize = 2;
+/// Lists under way at once: each may be large.
+const AT_ONCE: usize = 2;
 
 /// A list that is not read in this long is given up.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// After a list that failed, its stream asks again no sooner.
+/// After a list that taught nothing, its topic is not listed again sooner.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// Topics of which something is remembered: more than there are collections.
+const MAX_TOPICS: usize = 4096;
 
 /// The client's headers that say who asks and in what form. Everything else was about its watch.
 const HEADERS: [HeaderName; 3] = [header::AUTHORIZATION, header::ACCEPT, header::USER_AGENT];
 
-/// The scopes that are being listed.
-#[derive(Debug, Default)]
+/// The lists of all streams.
+#[derive(Debug)]
 pub struct CatchUp {
-    scopes: Mutex<HashSet<(Scope, Option<String>)>>,
+    room: Arc<Semaphore>,
+    topics: Mutex<HashMap<Topic, Remembered>>,
 }
 
-impl CatchUp {
-    /// Room for this scope, until the value is dropped. `None`: it is being listed already, or too many are.
-    fn begin(self: &Arc<Self>, scope: (Scope, Option<String>)) -> Option<Turn> {
-        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        if scopes.len() >= MAX_CATCHING_UP || !scopes.insert(scope.clone()) {
-            return None;
+#[derive(Debug, Default)]
+struct Remembered {
+    /// Who lists holds it.
+    turn: Weak<tokio::sync::Mutex<()>>,
+    /// The upstream called this RV too old; 0: none.
+    gone: u64,
+    /// A list taught nothing.
+    paused_until: Option<Instant>,
+}
+
+/// What a list came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listed {
+    /// It was read to its end.
+    Read,
+    /// The upstream would not let this caller.
+    Refused,
+    /// There was no answer, or it broke off: another time.
+    Failed,
+    /// It would teach nothing, whoever asks.
+    Useless,
+}
+
+impl Default for CatchUp {
+    fn default() -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(AT_ONCE)),
+            topics: Mutex::default(),
         }
-        Some(Turn {
-            of: self.clone(),
-            scope,
-        })
     }
 }
 
-struct Turn {
-    of: Arc<CatchUp>,
-    scope: (Scope, Option<String>),
-}
+impl CatchUp {
+    fn topics(&self) -> MutexGuard<'_, HashMap<Topic, Remembered>> {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        if topics.len() > MAX_TOPICS {
+            topics.retain(|_, remembered| remembered.turn.strong_count() > 0);
+        }
+        topics
+    }
 
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut scopes = self
-            .of
-            .scopes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        scopes.remove(&self.scope);
+    fn turn(&self, topic: &Topic) -> Arc<tokio::sync::Mutex<()>> {
+        let mut topics = self.topics();
+        let remembered = topics.entry(topic.clone()).or_default();
+        remembered.turn.upgrade().unwrap_or_else(|| {
+            let turn = Arc::default();
+            remembered.turn = Arc::downgrade(&turn);
+            turn
+        })
+    }
+
+    /// The upstream called this RV too old, so it will call all before it.
+    pub(super) fn note_gone(&self, topic: &Topic, resource_version: u64) {
+        let mut topics = self.topics();
+        let remembered = topics.entry(topic.clone()).or_default();
+        remembered.gone = remembered.gone.max(resource_version);
+    }
+
+    /// The latest RV of this topic that the upstream called too old.
+    pub(super) fn gone(&self, topic: &Topic) -> Option<u64> {
+        let topics = self.topics();
+        let gone = topics.get(topic).map(|remembered| remembered.gone);
+        gone.filter(|gone| *gone > 0)
+    }
+
+    /// A list of this topic taught nothing: the next one would not either.
+    pub(super) fn pause(&self, topic: &Topic) {
+        let mut topics = self.topics();
+        let remembered = topics.entry(topic.clone()).or_default();
+        remembered.paused_until = Some(Instant::now() + PAUSE);
+    }
+
+    fn is_paused(&self, topic: &Topic) -> bool {
+        let topics = self.topics();
+        let until = topics
+            .get(topic)
+            .and_then(|remembered| remembered.paused_until);
+        until.is_some_and(|until| Instant::now() < until)
     }
 }
 
 /// Lists the scope of this watch once, beside the stream. `caught_up` is the stream's own: set while a list is under way
 /// and after it was learnt, so that no event asks twice.
-pub(super) fn list_once(serve: &Arc<Serve>, asked: &Asked, caught_up: &Arc<AtomicBool>) {
-    let Some(scope) = asked.known().and_then(|(_, info)| info.scope()) else {
+pub(super) fn list_once(
+    serve: &Arc<Serve>,
+    asked: &Asked,
+    topic: &Topic,
+    caught_up: &Arc<AtomicBool>,
+) {
+    let Ok(turn) = serve.catch_up.turn(topic).try_lock_owned() else {
         return;
     };
-    let Some(uri) = list_uri(&asked.uri) else {
+    if serve.catch_up.is_paused(topic) {
         return;
-    };
-    let accept = asked.headers.get(header::ACCEPT);
-    let accept = accept.and_then(|value| value.to_str().ok().map(str::to_owned));
-    let Some(turn) = serve.catch_up.begin((scope, accept)) else {
-        return;
-    };
+    }
     caught_up.store(true, Ordering::Relaxed);
-    let (serve, asked, caught_up) = (serve.clone(), asked.clone(), caught_up.clone());
-    let drain = serve.drain.clone();
+    let (serve, asked) = (serve.clone(), asked.clone());
+    let (caught_up, drain) = (caught_up.clone(), serve.drain.clone());
     serve.tasks.clone().spawn(async move {
         let list = async {
             // Many nodes may have been restarted at once.
             tokio::time::sleep(serve.resume_jitter.mul_f64(fastrand::f64())).await;
-            // Given up, the learner is dropped: a list that was not read whole proves nothing.
-            let learnt = tokio::time::timeout(PATIENCE, list(&serve, &asked, uri)).await;
+            let listed = list(&serve, &asked).await;
             drop(turn);
-            if learnt.ok().flatten().is_none() {
+            if listed != Listed::Read {
                 tokio::time::sleep(PAUSE).await;
                 caught_up.store(false, Ordering::Relaxed);
             }
@@ -97,30 +155,87 @@ pub(super) fn list_once(serve: &Arc<Serve>, asked: &Asked, caught_up: &Arc<Atomi
     });
 }
 
-/// `None`: nothing was learnt.
-async fn list(serve: &Serve, asked: &Asked, uri: Uri) -> Option<()> {
-    let (account, _) = asked.known()?;
+/// A turn at listing a topic.
+pub(super) struct Turn {
+    serve: Arc<Serve>,
+    turn: OwnedMutexGuard<()>,
+}
+
+impl Turn {
+    /// Waits for those who came before. Whether a list is still needed is to be asked after that.
+    pub(super) async fn wait(serve: &Arc<Serve>, topic: &Topic) -> Self {
+        let turn = serve.catch_up.turn(topic).lock_owned().await;
+        let serve = serve.clone();
+        Self { serve, turn }
+    }
+
+    /// Lists, whatever becomes of the stream that asked: others wait for it.
+    pub(super) async fn list(self, asked: &Asked, topic: &Topic) -> Listed {
+        let Self { serve, turn } = self;
+        if serve.catch_up.is_paused(topic) {
+            return Listed::Useless;
+        }
+        let (asked, drain) = (asked.clone(), serve.drain.clone());
+        let list = serve.tasks.clone().spawn(async move {
+            let listed = drain.run_until_cancelled_owned(list(&serve, &asked)).await;
+            drop(turn);
+            listed.unwrap_or(Listed::Failed)
+        });
+        list.await.unwrap_or(Listed::Failed)
+    }
+}
+
+async fn list(serve: &Serve, asked: &Asked) -> Listed {
+    let Ok(_room) = serve.catch_up.room.acquire().await else {
+        return Listed::Failed;
+    };
+    // Given up, the learner is dropped: a list that was not read whole proves nothing.
+    let listed = tokio::time::timeout(PATIENCE, ask_and_read(serve, asked)).await;
+    listed.unwrap_or(Listed::Failed)
+}
+
+async fn ask_and_read(serve: &Serve, asked: &Asked) -> Listed {
+    let Some((account, _)) = asked.known() else {
+        return Listed::Useless;
+    };
+    let Some(uri) = list_uri(&asked.uri) else {
+        return Listed::Useless;
+    };
     let request = list_request(asked, uri);
     let (headers, uri) = (request.headers().clone(), request.uri().clone());
-    let info = RequestInfo::parse(request.method(), &uri).ok()?;
-    let answer = serve.upstream.forward(&asked.lane, request, true).await;
-    let response = answer
-        .ok()
-        .filter(|answer| answer.status() == StatusCode::OK)?;
+    let Ok(info) = RequestInfo::parse(request.method(), &uri) else {
+        return Listed::Useless;
+    };
+    let before = serve.cache.before(&info);
+    let Ok(response) = serve.upstream.forward(&asked.lane, request, true).await else {
+        return Listed::Failed;
+    };
+    match response.status() {
+        StatusCode::OK => {}
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+            serve.cache.refused(account, &info, status);
+            return Listed::Refused;
+        }
+        _ => return Listed::Failed,
+    }
     let (parts, mut body) = response.into_parts();
     let now = SystemTime::now();
-    let mut learner = serve.cache.learner(account, &info, &headers, &parts, now)?;
+    let Some(learner) = serve.cache.learner(account, &info, &headers, &parts, now) else {
+        return Listed::Useless;
+    };
+    let mut learner = learner.since(before);
     while let Some(frame) = body.frame().await {
-        if let Some(data) = frame.ok()?.data_ref() {
-            learner.feed(data);
+        match frame {
+            Ok(frame) => frame
+                .data_ref()
+                .into_iter()
+                .for_each(|data| learner.feed(data)),
+            Err(_) => return Listed::Failed,
         }
     }
     learner.finish();
-    tracing::debug!(
-        path = info.path,
-        "a collection that had fallen behind was listed"
-    );
-    Some(())
+    tracing::debug!(path = info.path, "a collection was listed for its streams");
+    Listed::Read
 }
 
 fn list_request(asked: &Asked, uri: Uri) -> Request<Body> {
@@ -171,23 +286,5 @@ mod tests {
             "/api/v1/pods?labelSelector=a%3Db"
         );
         assert_eq!(list_uri(&"/api/v1/watch/pods".parse().unwrap()), None);
-    }
-
-    #[test]
-    fn one_scope_is_listed_once_at_a_time_and_few_at_once() {
-        let scopes = Arc::new(CatchUp::default());
-        let scope = |resource: &str| {
-            let info = RequestInfo::parse(
-                &http::Method::GET,
-                &format!("/api/v1/{resource}").parse().unwrap(),
-            );
-            (info.unwrap().scope().unwrap(), None)
-        };
-        let first = scopes.begin(scope("pods")).unwrap();
-        assert!(scopes.begin(scope("pods")).is_none());
-        let _second = scopes.begin(scope("nodes")).unwrap();
-        assert!(scopes.begin(scope("services")).is_none());
-        drop(first);
-        assert!(scopes.begin(scope("services")).is_some());
     }
 }

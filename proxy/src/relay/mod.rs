@@ -2,20 +2,23 @@
 //!
 //! While the upstream is there its events pass unchanged, one whole event at a time, and the cache looks on. When it goes,
 //! the stream to the client is held: nothing ends, bookmarks go on. When it returns, the watch is resumed from the RV the
-//! client has seen, with the client's own credential, and what happened meanwhile arrives as the events it missed.
+//! client has seen, with the client's own credential, and what happened meanwhile arrives as the events it missed. If the
+//! upstream no longer knows that RV, the watch goes on from where its collection is, and the cache tells the difference.
 //!
 //! ```text
-//!            body broke, RV known                    uplink back, jitter over
-//!   Live ───────────────────────────▶ Held ─────────────────────────────────▶ Live
-//!    │ ended by the upstream,          │ timeoutSeconds over,
-//!    │ broke with no RV to go on from  │ 401, 403 or an answer that is no watch
+//!            body broke, RV known                     uplink back, jitter over
+//!   Live ───────────────────────────▶ Held ──────────────────────────────────▶ Live
+//!    │ ended by the upstream,          │ ▲ ◀────────────────────────────────┘
+//!    │ broke with no RV to go on from  │       the RV is too old: from where the collection is, listed once if need be
 //!    ▼                                 ▼
-//!   end of the client's stream        end (after an ERROR event where there is something to say)
+//!   end of the client's stream        end, if timeoutSeconds are over; and after an ERROR event, if the upstream refused
 //! ```
 
 mod body;
 mod catch_up;
+mod course;
 mod live;
+mod refusal;
 mod restored;
 mod resume;
 
@@ -31,11 +34,11 @@ use tokio::time::Instant;
 
 use crate::asked::Asked;
 use crate::body::{Body, BoxError};
-use crate::cache::{BOOKMARK_INTERVAL, Before, Frames, WatchAnswer, WatchFeed, WatchFormat, wire};
-use crate::policy::Uplink;
+use crate::cache::{BOOKMARK_INTERVAL, Before, Frames, Topic, WatchAnswer, WatchFormat, wire};
 use crate::request_info::accept::{self, Encoding, Representation};
 use crate::serve::Serve;
 use restored::Lookout;
+use resume::{Back, Gone, Live, WayBack};
 
 /// Chunks waiting for a client that reads slowly. Small: the API server's own backpressure does the rest.
 const QUEUE: usize = 8;
@@ -55,8 +58,12 @@ pub struct Relay {
     began: Arc<AtomicU64>,
     /// When it was last resumed, if nothing was heard on it since.
     resumed: watch::Sender<Option<Instant>>,
+    /// What the stream is about, if the cache can tell of it.
+    topic: Option<Topic>,
     /// The collection of this stream is being, or was, listed because it had fallen behind.
     caught_up: Arc<AtomicBool>,
+    /// How often in a row the upstream called too old where the stream went on.
+    times_gone: u32,
 }
 
 /// How a phase ended.
@@ -65,8 +72,12 @@ enum Next {
     End,
     /// The upstream is gone; the client's stream goes on.
     Hold,
+    /// The upstream accepted the stream, and then called too old where it goes on.
+    HoldGone(Gone),
+    /// The upstream's answer to the client itself.
+    First(Live),
     /// The upstream accepted the resumed watch.
-    Live(Body, Option<WatchFeed>),
+    Resumed(Live),
 }
 
 impl Relay {
@@ -88,23 +99,32 @@ impl Relay {
         });
         let feed = feed.map(|feed| feed.since(before));
         let seen = resume_point(asked);
-        let (relay, body) = Self::new(serve, asked.clone(), encoding, seen, None);
+        let (mut relay, body) = Self::new(serve, asked.clone(), encoding, seen, None);
         relay.began.store(before.restores(), Ordering::Relaxed);
-        serve.tasks.spawn(relay.run(Next::Live(upstream, feed)));
+        relay.topic = relay.topic_of(&parts.headers);
+        let live = Live {
+            upstream,
+            feed,
+            from: seen.unwrap_or_default(),
+            is_healed: false,
+            times_gone: 0,
+        };
+        serve.tasks.spawn(relay.run(Next::First(live)));
         Response::from_parts(parts, body)
     }
 
     /// The upstream is gone and the cache can begin this watch: sends what it knows, then holds.
     pub(crate) fn held(serve: &Arc<Serve>, asked: &Asked, start: WatchAnswer) -> Response<Body> {
         let encoding = start.format.encoding;
-        let seen = Some(start.resource_version);
-        let (relay, body) = Self::new(serve, asked.clone(), encoding, seen, Some(start.format));
-        let frames = start.frames;
+        let (mut relay, body) = Self::new(serve, asked.clone(), encoding, None, Some(start.format));
+        relay.topic = relay.topic_of(&start.headers);
+        let mut frames = start.frames;
         serve.tasks.spawn(async move {
             // Ended by its deadline or a drain, it ends between two frames.
-            let begun = tokio::time::timeout_at(relay.deadline, relay.begin(frames));
+            let begun = tokio::time::timeout_at(relay.deadline, relay.tell(&mut frames));
             let drain = relay.serve.drain.clone();
             if let Some(Ok(Ok(()))) = drain.run_until_cancelled(begun).await {
+                relay.seen = Some(frames.reached());
                 relay.run(Next::Hold).await;
             }
         });
@@ -132,21 +152,29 @@ impl Relay {
             seen,
             began,
             resumed: watch::Sender::new(None),
+            topic: None,
             caught_up: Arc::default(),
+            times_gone: 0,
         };
         (relay, body::receive(receiver))
     }
 
-    /// Sends what a stream begins with, as the client takes it. An error: not all of it, so the stream cannot go on.
-    async fn begin(&self, mut frames: Frames) -> Result<(), ()> {
+    fn topic_of(&self, response: &HeaderMap) -> Option<Topic> {
+        let (_, info) = self.asked.known()?;
+        (self.serve.cache).topic(info, &self.asked.headers, response)
+    }
+
+    /// Sends what the cache knows, as the client takes it. An error: not all of it, so the stream cannot go on.
+    async fn tell(&self, frames: &mut Frames) -> Result<(), Untold> {
         loop {
             // First the room, then the reading: a client that reads nothing has nothing read for it.
-            let room = self.client.reserve().await.map_err(|_| ())?;
+            let room = self.client.reserve().await;
+            let room = room.map_err(|_| Untold::ClientGone)?;
             match frames.next().await {
                 Some(Ok(frame)) => room.send(Ok(frame)),
                 Some(Err(reason)) => {
-                    tracing::debug!(?reason, "a watch could not be begun from the cache");
-                    return Err(());
+                    tracing::debug!(?reason, "a watch could not be told from the cache");
+                    return Err(Untold::Unknown);
                 }
                 None => return Ok(()),
             }
@@ -184,8 +212,10 @@ impl Relay {
             // Dropping a phase drops the upstream's stream and ends the client's after a whole event: nothing is half sent.
             let phase = async {
                 match next {
-                    Next::Live(upstream, feed) => self.pass(upstream, feed).await,
-                    Next::Hold => self.hold().await,
+                    Next::First(live) => self.pass(live.upstream, live.feed, None).await,
+                    Next::Resumed(live) => self.pass_resumed(live).await,
+                    Next::Hold => self.hold(None).await,
+                    Next::HoldGone(gone) => self.hold(Some(gone)).await,
                     Next::End => Next::End,
                 }
             };
@@ -197,43 +227,54 @@ impl Relay {
     }
 
     /// Keeps the client's stream open until the uplink is back and the watch is resumed.
-    async fn hold(&mut self) -> Next {
+    async fn hold(&mut self, gone: Option<Gone>) -> Next {
+        let Some(seen) = self.seen else {
+            return Next::End;
+        };
         let _counted = Held::new(self.serve.clone());
-        let mut uplink = self.serve.upstream.subscribe();
-        let mut retry = resume::Retry::new(self.serve.resume_jitter);
+        let way = WayBack {
+            serve: self.serve.clone(),
+            asked: self.asked.clone(),
+            encoding: self.encoding,
+            topic: self.topic.clone(),
+            seen,
+            deadline: self.deadline,
+            gone,
+            hopeless_at: None,
+        };
+        let mut way = std::pin::pin!(way.go());
         let mut bookmark =
             tokio::time::interval_at(Instant::now() + BOOKMARK_INTERVAL, BOOKMARK_INTERVAL);
         loop {
-            let down = *uplink.borrow_and_update() == Uplink::Down;
-            if down {
-                retry.went_down();
-            }
-            // While it is down no attempt is due; the turn is drawn when it is back.
-            let at = if down { self.deadline } else { retry.at() };
-            // Every arm only waits: none of them loses anything when another one wins.
+            // The arms before the last only wait; that one may be dropped at any moment.
             tokio::select! {
                 () = self.client.closed() => return Next::End,
                 () = tokio::time::sleep_until(self.deadline) => return Next::End,
-                changed = uplink.changed() => if changed.is_err() { return Next::End },
                 _ = bookmark.tick() => if self.send_bookmark().await.is_err() { return Next::End },
-                () = tokio::time::sleep_until(at), if !down => {
-                    match self.resume().await {
-                        Some(next) => return next,
-                        None => retry.failed(),
-                    }
+                back = &mut way => return match back {
+                    Back::Live(live) => Next::Resumed(live),
+                    Back::Error(frame) => self.end_with(frame).await,
+                    Back::End => Next::End,
                 }
             }
         }
     }
 
+    async fn end_with(&self, frame: bytes::Bytes) -> Next {
+        // A client that is gone does not hear it.
+        let _ = self.client.send(Ok(frame)).await;
+        Next::End
+    }
+
+    fn wants_bookmarks(&self) -> bool {
+        let info = self.asked.info.as_ref();
+        info.is_some_and(|info| info.options.allow_watch_bookmarks)
+    }
+
     /// While held, a client that asked for bookmarks still gets one a minute, at the RV it has already seen.
     async fn send_bookmark(&self) -> Result<(), ()> {
-        let wanted = self
-            .asked
-            .info
-            .as_ref()
-            .is_some_and(|info| info.options.allow_watch_bookmarks);
-        let (Some(format), Some(seen), true) = (&self.format, self.seen, wanted) else {
+        let (Some(format), Some(seen), true) = (&self.format, self.seen, self.wants_bookmarks())
+        else {
             return Ok(());
         };
         let frame = wire::bookmark(
@@ -245,6 +286,13 @@ impl Relay {
         );
         self.client.send(Ok(frame)).await.map_err(|_| ())
     }
+}
+
+/// Why not all was told.
+enum Untold {
+    ClientGone,
+    /// Not all of it is known any more.
+    Unknown,
 }
 
 /// Counts a held stream for as long as it is held.

@@ -1,6 +1,7 @@
 //! What a client is told of the time that nobody watched: the difference between what it had and a later list.
 
 use super::*;
+use crate::cache::Frames;
 use crate::cache::deletions::MAX_DELETIONS;
 
 const NAMED_P: &str = "/api/v1/pods?fieldSelector=metadata.name%3Dp";
@@ -190,4 +191,153 @@ async fn more_deletions_than_are_remembered_leave_a_list_to_the_client() {
     bench.learn("x", PODS, &pod_list(20, &[]));
     assert_eq!(since(&bench, PODS, 10).await, Err(Reason::Expired));
     assert_eq!(since(&bench, PODS, 20).await, Ok(Vec::new()));
+}
+
+// --- while the collection moves on ---
+
+/// What a stream of all pods in JSON missed since an RV.
+fn missed(bench: &Bench, seen: u64) -> Frames {
+    let uri = watch(PODS, seen);
+    let (request, response) = (headers(ACCEPT, JSON), headers(CONTENT_TYPE, JSON));
+    let topic = bench.cache.topic(&info(&uri), &request, &response);
+    let missed = bench
+        .cache
+        .missed(&topic.expect("told in JSON"), seen, true);
+    missed.expect("known").frames
+}
+
+async fn next(frames: &mut Frames) -> String {
+    let frame = frames.next().await.expect("more").expect("known");
+    told_frame(&frame)
+}
+
+fn told_frame(frame: &Bytes) -> String {
+    let event: serde_json::Value = serde_json::from_slice(frame).expect("JSON");
+    let meta = &event["object"]["metadata"];
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    format!(
+        "{} {}@{}",
+        text(&event["type"]),
+        text(&meta["name"]),
+        text(&meta["resourceVersion"])
+    )
+}
+
+async fn rest(frames: &mut Frames) -> Vec<String> {
+    let mut told = Vec::new();
+    while let Some(frame) = frames.next().await {
+        told.push(told_frame(&frame.expect("known")));
+    }
+    told
+}
+
+/// A list of `count` new pods from RV 11 on, at RV 1000.
+fn grown(bench: &Bench, count: u64) {
+    let new = (0..count).map(|n| item("a", &format!("n{n:03}"), 11 + n));
+    let pods: Vec<String> = [item("a", "p", 5)].into_iter().chain(new).collect();
+    bench.learn("x", PODS, &pod_list(1000, &pods));
+}
+
+#[tokio::test]
+async fn what_changes_while_the_difference_is_told_is_told_once_and_as_what_it_is_to_the_client() {
+    let bench = Bench::new();
+    bench.learn("x", PODS, &pod_list(10, &[item("a", "p", 5)]));
+    grown(&bench, 200);
+    let mut frames = missed(&bench, 10);
+    assert_eq!(next(&mut frames).await, "ADDED n000@11");
+    let mut feed = bench.watch("x", &watch(PODS, 1000));
+    // Told, and changed since; not told yet, and changed or deleted since; new; and one that it had all along.
+    feed.event(&event("MODIFIED", &pod("a", "n000", 1001)));
+    feed.event(&event("MODIFIED", &pod("a", "n199", 1002)));
+    feed.event(&event("DELETED", &pod("a", "n198", 1003)));
+    feed.event(&event("DELETED", &pod("a", "n001", 1004)));
+    feed.event(&event("ADDED", &pod("a", "new", 1005)));
+    feed.event(&event("MODIFIED", &pod("a", "p", 1006)));
+    let told = rest(&mut frames).await;
+    let (before, after) = told.split_at(told.len() - 6);
+    let expected: Vec<String> = (1..198)
+        .map(|n| format!("ADDED n{n:03}@{}", 11 + n))
+        .collect();
+    assert_eq!(before, expected);
+    assert_eq!(
+        after,
+        [
+            "MODIFIED n000@1001",
+            "ADDED n199@1002",
+            "DELETED n001@1004",
+            "ADDED new@1005",
+            "MODIFIED p@1006",
+            "BOOKMARK @1006",
+        ]
+    );
+    assert_eq!(frames.reached(), 1006);
+}
+
+#[tokio::test]
+async fn a_list_that_comes_while_the_difference_is_told_is_a_part_of_it() {
+    let bench = Bench::new();
+    bench.learn("x", PODS, &pod_list(10, &[item("a", "p", 5)]));
+    grown(&bench, 200);
+    let mut frames = missed(&bench, 10);
+    assert_eq!(next(&mut frames).await, "ADDED n000@11");
+    bench.learn(
+        "x",
+        PODS,
+        &pod_list(2000, &[item("a", "n199", 210), reborn("a", "n150", 1500)]),
+    );
+    let told = rest(&mut frames).await;
+    let unread: Vec<&String> = told
+        .iter()
+        .filter(|event| event.starts_with("ADDED"))
+        .collect();
+    assert_eq!(unread.last().expect("some"), &"ADDED n150@1500");
+    // Those that were told before, and `p`; of the others the client never heard.
+    let deleted = told.iter().filter(|event| event.starts_with("DELETED"));
+    let deleted = deleted.map(String::as_str).collect::<Vec<_>>();
+    let read = told.len() - deleted.len() - unread.len();
+    assert_eq!(read, 1, "the bookmark");
+    assert!(deleted.contains(&"DELETED p@2000") && deleted.contains(&"DELETED n000@2000"));
+    assert_eq!(deleted.len(), unread.len() - 2 + 1 + 1, "{told:?}");
+}
+
+#[tokio::test]
+async fn a_collection_that_is_given_up_while_the_difference_is_told_breaks_it_off() {
+    let bench = Bench::new();
+    bench.learn("x", PODS, &pod_list(10, &[item("a", "p", 5)]));
+    grown(&bench, 200);
+    let mut frames = missed(&bench, 10);
+    assert_eq!(next(&mut frames).await, "ADDED n000@11");
+    {
+        let mut state = bench.cache.shared.lock();
+        let ids: Vec<u64> = state.collections.all().map(|(id, _)| id).collect();
+        ids.into_iter().for_each(|id| state.give_up(id));
+    }
+    while let Some(frame) = frames.next().await {
+        match frame {
+            Ok(frame) => assert!(told_frame(&frame).starts_with("ADDED")),
+            Err(reason) => return assert_eq!(reason, Reason::Incomplete),
+        }
+    }
+    panic!("it was told to its end");
+}
+
+#[tokio::test]
+async fn a_topic_knows_how_far_it_can_tell() {
+    let bench = known();
+    let uri = watch(PODS, 10);
+    let topic = |accept: &str, content_type: &str| {
+        let (request, response) = (headers(ACCEPT, accept), headers(CONTENT_TYPE, content_type));
+        bench.cache.topic(&info(&uri), &request, &response)
+    };
+    assert_eq!(topic(KUBECTL_GET, JSON), None, "rows are for human eyes");
+    let protobuf = topic(PROTOBUF, PROTOBUF).expect("a form of its own");
+    assert_eq!(bench.cache.known_since(&protobuf, 10), None);
+    let json = topic(JSON, JSON).expect("a form of its own");
+    let since = |seen| bench.cache.known_since(&json, seen);
+    assert_eq!((since(9), since(10), since(11)), (None, Some(10), None));
+    bench.learn("x", PODS, &pod_list(20, &[]));
+    assert_eq!(
+        (since(10), since(15), since(20)),
+        (Some(20), None, Some(20))
+    );
 }
