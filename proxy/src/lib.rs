@@ -23,3 +23,6 @@ pub mod upstream;
 
 pub mod admin;
 pub mod runtime;
+
+#[cfg(test)]
+mod model;

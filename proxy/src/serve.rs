@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::asked::Asked;
-use crate::body::Body;
+use crate::body::{Body, BoxError};
 use crate::cache::{Answer, Before, Cache};
 use crate::identity::{Caller, Client, ConnectionId, Identity, Place, PodUid};
 use crate::policy::{self, Decision, Failure, Reason};
@@ -170,11 +171,15 @@ async fn serve_request(
     response
 }
 
-async fn answer(
+pub(crate) async fn answer<B>(
     serve: &Arc<Serve>,
     asked: &Asked,
-    request: Request<Incoming>,
-) -> (Response<Body>, Origin) {
+    request: Request<B>,
+) -> (Response<Body>, Origin)
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     let decision = match &asked.info {
         Some(info) => policy::decide(&asked.caller, info, asked.upgrade, serve.upstream.uplink()),
         None => Decision::Upstream,
@@ -196,11 +201,15 @@ async fn answer(
 }
 
 /// Sends the request on, unchanged.
-async fn send(
+async fn send<B>(
     serve: &Serve,
     asked: &Asked,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Failure> {
+    request: Request<B>,
+) -> Result<Response<Body>, Failure>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     if asked.upgrade {
         return serve.upstream.upgrade(request).await;
     }

@@ -222,6 +222,7 @@ fn sources(root: &Path) -> Result<Vec<(String, String)>> {
         "proxy-common/src",
         "proxy-ebpf/src",
         "tests/src",
+        "tests/history/src",
         "xtask/src",
     ]
     .iter()
@@ -248,13 +249,19 @@ fn sources(root: &Path) -> Result<Vec<(String, String)>> {
     Ok(found)
 }
 
+/// Modules that exist in tests alone.
+const TEST_MODULES: &[&str] = &["proxy/src/model"];
+
 /// A sibling file of tests: `tests.rs`, `x_tests.rs`, or in a module's `tests` folder.
 fn is_test_file(path: &Path) -> bool {
+    let in_test_module = path
+        .parent()
+        .is_some_and(|folder| TEST_MODULES.iter().any(|module| folder.ends_with(module)));
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let in_tests_folder = path
         .parent()
         .is_some_and(|folder| folder.ends_with("tests"));
-    stem == "tests" || stem.ends_with("_tests") || in_tests_folder
+    stem == "tests" || stem.ends_with("_tests") || in_tests_folder || in_test_module
 }
 
 #[cfg(test)]

@@ -129,12 +129,12 @@ fn replay(
             {
                 return Err(Reason::ResourceVersionTooLarge);
             }
-            let wants_end =
-                options.allow_watch_bookmarks || options.send_initial_events == Some(true);
             for member in part.after(state, collection, None) {
                 member?;
             }
-            Ok((Some(Cursor::Members(None)), wants_end.then_some(true)))
+            // Initial events or not: who wants no bookmarks gets none (`apiserver:pkg/storage/cacher/cacher.go`).
+            let end = options.allow_watch_bookmarks.then_some(true);
+            Ok((Some(Cursor::Members(None)), end))
         }
         Start::After(after) if after >= collection.resource_version => Ok((None, None)),
         Start::After(after) => {

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::store::StoreError;
 use super::{Shared, last, renew};
+use crate::runtime::blocking;
 
 /// Commits a batch every `interval` (or earlier when much waits) until `stop`, then once more.
 pub(super) async fn run(shared: &Arc<Shared>, interval: Duration, stop: CancellationToken) {
@@ -42,7 +43,7 @@ pub(super) async fn commit(shared: &Arc<Shared>) -> bool {
         let unread = std::mem::take(&mut state.unread);
         (batch, unread, state.store.clone())
     };
-    let written = tokio::task::spawn_blocking(move || {
+    let written = blocking(move || {
         last::fill(&unread, store.as_ref());
         store.commit(&batch)
     });

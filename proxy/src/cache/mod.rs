@@ -54,6 +54,8 @@ pub mod wire;
 mod writes;
 
 #[cfg(test)]
+pub(crate) mod disk;
+#[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -132,7 +134,10 @@ pub struct WatchFormat {
 impl Cache {
     /// Opens the store. Never fails: a damaged file is set aside, an unusable one leaves the cache in memory; `status` says which.
     pub fn open(config: &config::Cache) -> Arc<Self> {
-        let opened = open::open(config);
+        Self::of(open::open(config), config)
+    }
+
+    fn of(opened: open::Opened, config: &config::Cache) -> Arc<Self> {
         let shared = Shared {
             state: Mutex::new(opened.state),
             commit_now: tokio::sync::Notify::new(),

@@ -84,7 +84,7 @@ fn open_disk(config: &config::Cache) -> Result<Opened, StoreError> {
 type LoadRecord<'l> = dyn FnMut(&[u8], &[u8]) -> Result<(), RecordError> + 'l;
 
 /// Reads all but the bytes of objects and responses; says how many records are damaged. What hung on those is not known any more.
-fn load(state: &mut State, store: &dyn Store) -> Result<usize, StoreError> {
+pub(super) fn load(state: &mut State, store: &dyn Store) -> Result<usize, StoreError> {
     let mut damaged = 0;
     let mut scan = |table, each: &mut LoadRecord<'_>| {
         store.scan(table, &mut |key, value| match each(key, value) {

@@ -28,6 +28,7 @@ use super::store::Snapshot;
 use super::wire::EventType;
 use crate::policy::Reason;
 use crate::request_info::GroupVersionResource;
+use crate::runtime::blocking;
 
 /// Enough that the way to the disk's thread is worth it, little enough that a held stream costs about as much as its connection.
 pub(super) const BATCH_BYTES: usize = 32 << 10;
@@ -283,7 +284,7 @@ impl<I: Iterator<Item = Result<Bytes, Reason>> + Send + 'static> Pulled<I> {
             && let Some(chunks) = self.chunks.take()
         {
             let _turn = self.shared.reads.acquire().await;
-            match tokio::task::spawn_blocking(|| pull(chunks)).await {
+            match blocking(|| pull(chunks)).await {
                 Ok((chunks, ready)) => (self.chunks, self.ready) = (chunks, ready),
                 Err(_) => return Some(Err(Reason::Store)),
             }

@@ -5,6 +5,7 @@ pub mod telemetry;
 
 use std::future::Future;
 
+use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
 
 /// hyper's executor: every task it starts belongs to the tracker that the drain waits for.
@@ -19,4 +20,16 @@ where
     fn execute(&self, task: F) {
         self.0.spawn(task);
     }
+}
+
+/// Runs what may block on a thread where it may. An error: it panicked, or the runtime ends.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    // A history is the same each time only if none of it waits for another thread.
+    #[cfg(test)]
+    if crate::model::is_running() {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await
 }

@@ -165,4 +165,4 @@ impl Terminator {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -15,14 +15,14 @@ use super::*;
 use crate::config::TlsMode;
 
 /// A cluster CA and an intermediate made from it by `ca::create`, in a folder of their own.
-pub(super) struct Files {
+pub(crate) struct Files {
     folder: tempfile::TempDir,
     pub(super) now: OffsetDateTime,
     root: RootCertStore,
 }
 
 impl Files {
-    pub(super) fn new(names: &[&str]) -> Self {
+    pub(crate) fn new(names: &[&str]) -> Self {
         Self::living(names, Span::days(3650))
     }
 
@@ -55,11 +55,11 @@ impl Files {
         files
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub(super) fn config(&self) -> config::Tls {
+    pub(crate) fn config(&self) -> config::Tls {
         config::Tls {
             mode: TlsMode::Intermediate,
             server_names: vec!["kubernetes".to_owned()],

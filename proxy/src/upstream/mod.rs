@@ -15,6 +15,8 @@ mod pool;
 mod probe;
 mod resolve;
 mod room;
+#[cfg(test)]
+mod scripted;
 mod server;
 mod upgrade;
 
@@ -30,7 +32,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::body::Body;
+use crate::body::{Body, BoxError};
 use crate::config;
 use crate::identity::{ConnectionId, ServiceAccount};
 use crate::policy::{Failure, Uplink};
@@ -41,6 +43,8 @@ use forward::Forward;
 use own::Own;
 use pool::Pool;
 use probe::Prober;
+#[cfg(test)]
+pub(crate) use scripted::Script;
 use server::{Board, Server};
 use upgrade::Upgrades;
 
@@ -71,6 +75,8 @@ pub struct Upstream {
     dialer: Dialer,
     own: Arc<Own>,
     tasks: TaskTracker,
+    #[cfg(test)]
+    script: Option<Arc<dyn Script>>,
 }
 
 /// A file of the configuration that could not be used.
@@ -137,6 +143,8 @@ impl Upstream {
                 tasks.clone(),
             )),
             tasks,
+            #[cfg(test)]
+            script: None,
         }))
     }
 
@@ -177,6 +185,10 @@ impl Upstream {
         request: Request<Body>,
         read: bool,
     ) -> Result<Response<Body>, Failure> {
+        #[cfg(test)]
+        if let Some(script) = &self.script {
+            return script.forward(lane, request, read).await;
+        }
         let forward = Forward {
             pool: &self.pool,
             lane,
@@ -188,10 +200,11 @@ impl Upstream {
 
     /// Forwards an HTTP/1.1 upgrade on a connection of its own; after the upstream's 101 (and only then) bytes are copied raw both ways
     /// in a task of this module, half-close included. Any other answer is passed on as an ordinary response.
-    pub async fn upgrade(
-        &self,
-        request: Request<hyper::body::Incoming>,
-    ) -> Result<Response<Body>, Failure> {
+    pub async fn upgrade<B>(&self, request: Request<B>) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let upgrades = Upgrades {
             dialer: &self.dialer,
             tasks: &self.tasks,

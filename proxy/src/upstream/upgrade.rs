@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -40,14 +41,18 @@ pub(super) struct Upgrades<'a> {
 }
 
 impl Upgrades<'_> {
-    pub(super) async fn run(
+    pub(super) async fn run<B>(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<B>,
         servers: impl Iterator<Item = Arc<Server>>,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let client = hyper::upgrade::on(&mut request);
         let protocol = request.headers().get(UPGRADE).cloned();
-        let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let mut outgoing = Outgoing::new(request);
         let mut connected = None;
         for server in servers {
