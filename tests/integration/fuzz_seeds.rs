@@ -16,6 +16,7 @@ const TARGETS: &[(&str, Body)] = &[
     ("metadata", bodies::metadata),
     ("row", bodies::row),
     ("yaml", bodies::yaml),
+    ("transcode", bodies::transcode),
     ("client_hello", bodies::client_hello),
     ("request_info", bodies::request_info),
     ("accept", bodies::accept),

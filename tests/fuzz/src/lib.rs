@@ -10,4 +10,6 @@ mod wire;
 pub use identity::{jwks, jwt, service_account_of};
 pub use request::{accept, client_hello, request_info};
 pub use selectors::{fields, selectors};
-pub use wire::{list_json, list_protobuf, metadata, row, watch_json, watch_protobuf, yaml};
+pub use wire::{
+    list_json, list_protobuf, metadata, row, transcode, watch_json, watch_protobuf, yaml,
+};

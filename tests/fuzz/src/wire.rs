@@ -5,9 +5,9 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 use holdfast::cache::wire::{
     AgeColumns, ListHead, ListItem, ListSplitter, ObjectMeta, TABLE_KIND, WatchEvent,
-    WatchSplitter, WireError, crd_columns, envelope, json_of, list_body, metadata_of,
-    open_envelope, open_table, read_meta, read_row_meta, row_with_object, table_of_one,
-    watch_event, with_type_meta, without_type_meta, yaml_of,
+    WatchSplitter, WireError, crd_columns, envelope, has_json, json_item_of_protobuf, json_of,
+    json_of_protobuf, list_body, metadata_of, open_envelope, open_table, read_meta, read_row_meta,
+    row_with_object, table_of_one, watch_event, with_type_meta, without_type_meta, yaml_of,
 };
 use holdfast::request_info::accept::Encoding;
 
@@ -74,6 +74,31 @@ pub fn metadata(data: &[u8]) {
             object = again;
         }
     }
+}
+
+/// An enveloped object: what has a JSON says the same in both encodings.
+pub fn transcode(data: &[u8]) {
+    let object = Bytes::copy_from_slice(data);
+    let Ok(opened) = open_envelope(&object) else {
+        return;
+    };
+    let (api_version, kind, raw) = (&opened.api_version, &opened.kind, &opened.raw);
+    let told = json_of_protobuf(api_version, kind, raw);
+    assert_eq!(has_json(api_version, kind, raw), told.is_ok());
+    let Ok(told) = told else {
+        return;
+    };
+    let item = json_item_of_protobuf(api_version, kind, raw).expect("it has a JSON");
+    assert_eq!(without_type_meta(&told), item);
+    assert_eq!(with_type_meta(&item, api_version, kind), told);
+    assert_eq!(
+        read_meta(Encoding::Json, &told),
+        read_meta(Encoding::Protobuf, &object)
+    );
+    assert_eq!(
+        metadata_of(Encoding::Json, &told, Encoding::Json),
+        metadata_of(Encoding::Protobuf, &object, Encoding::Json)
+    );
 }
 
 /// A CustomResourceDefinition, or an object: the row of one by the other is a row, and its age is as fresh as can be.

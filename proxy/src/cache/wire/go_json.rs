@@ -62,30 +62,83 @@ fn scientific(value: f64) -> (String, i32) {
 /// Everything else stays as it is: serde_json escapes control characters as Go does.
 pub(super) fn as_go_writes(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
-    let mut in_string = false;
-    let mut is_escaped = false;
-    for c in text.chars() {
-        if !in_string {
-            in_string = c == '"';
-            if !matches!(c, ' ' | '\t' | '\r' | '\n') {
-                push(&mut out, c);
-            }
-            continue;
-        }
-        match c {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
-            }
-            _ => push(&mut out, c),
-        }
-        in_string = is_escaped || c != '"';
-        is_escaped = !is_escaped && c == '\\';
-    }
+    compact(text, &mut |bytes| out.extend_from_slice(bytes));
     out
 }
 
-fn push(out: &mut Vec<u8>, c: char) {
-    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+/// The same, piece by piece.
+pub(super) fn compact(text: &str, put: &mut impl FnMut(&[u8])) {
+    let bytes = text.as_bytes();
+    let (mut written, mut at) = (0, 0);
+    let mut in_string = false;
+    while let Some(&byte) = bytes.get(at) {
+        let kept = at;
+        at += 1;
+        match byte {
+            b'"' => in_string = !in_string,
+            b'\\' if in_string => at += 1,
+            b' ' | b'\t' | b'\r' | b'\n' if !in_string => {
+                put(&bytes[written..kept]);
+                written = at;
+            }
+            _ if in_string => {
+                if let Some((escaped, len)) = unsafe_in_html(&bytes[kept..]) {
+                    put(&bytes[written..kept]);
+                    put(escaped);
+                    at = kept + len;
+                    written = at;
+                }
+            }
+            _ => {}
+        }
+    }
+    put(&bytes[written..]);
+}
+
+/// The inside of a JSON string, piece by piece (`encoding/json:appendString`).
+pub(super) fn escape(text: &str, put: &mut impl FnMut(&[u8])) {
+    let bytes = text.as_bytes();
+    let (mut written, mut at) = (0, 0);
+    while let Some(&byte) = bytes.get(at) {
+        let kept = at;
+        at += 1;
+        let (escaped, len): (&[u8], usize) = match byte {
+            b'"' => (b"\\\"", 1),
+            b'\\' => (b"\\\\", 1),
+            b'\n' => (b"\\n", 1),
+            b'\r' => (b"\\r", 1),
+            b'\t' => (b"\\t", 1),
+            0x08 => (b"\\b", 1),
+            0x0c => (b"\\f", 1),
+            0..0x20 => {
+                put(&bytes[written..kept]);
+                put(format!("\\u{byte:04x}").as_bytes());
+                written = at;
+                continue;
+            }
+            _ => match unsafe_in_html(&bytes[kept..]) {
+                Some(escaped) => escaped,
+                None => continue,
+            },
+        };
+        put(&bytes[written..kept]);
+        put(escaped);
+        at = kept + len;
+        written = at;
+    }
+    put(&bytes[written..]);
+}
+
+/// What HTML or JavaScript may read in a string, as Go writes it, and its length in the text.
+fn unsafe_in_html(text: &[u8]) -> Option<(&'static [u8], usize)> {
+    match text {
+        [b'<', ..] => Some((b"\\u003c", 1)),
+        [b'>', ..] => Some((b"\\u003e", 1)),
+        [b'&', ..] => Some((b"\\u0026", 1)),
+        [0xe2, 0x80, 0xa8, ..] => Some((b"\\u2028", 3)),
+        [0xe2, 0x80, 0xa9, ..] => Some((b"\\u2029", 3)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
