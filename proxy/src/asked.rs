@@ -3,11 +3,13 @@
 use std::time::SystemTime;
 
 use http::{HeaderMap, Method, Request, Uri, header};
+use hyper::upgrade::OnUpgrade;
 
 use crate::identity::{Caller, Client, Identity, ServiceAccount};
 use crate::policy::Reason;
 use crate::request_info::RequestInfo;
 use crate::upstream::Lane;
+use crate::websocket;
 
 /// What was asked, by whom.
 #[derive(Clone)]
@@ -20,6 +22,8 @@ pub(crate) struct Asked {
     pub(crate) caller: Caller,
     pub(crate) lane: Lane,
     pub(crate) upgrade: bool,
+    /// The connection itself, once its upgrade is answered with a 101.
+    pub(crate) socket: Option<OnUpgrade>,
 }
 
 impl Asked {
@@ -44,6 +48,17 @@ impl Asked {
             headers,
             caller: proof.caller,
             lane,
+            socket: request.extensions().get::<OnUpgrade>().cloned(),
+        }
+    }
+
+    /// The same watch without the upgrade of its connection.
+    pub(crate) fn plain(&self) -> Self {
+        Self {
+            headers: websocket::without_upgrade(&self.headers),
+            upgrade: false,
+            socket: None,
+            ..self.clone()
         }
     }
 

@@ -20,6 +20,7 @@ pub mod respond;
 pub mod tee;
 pub mod tls;
 pub mod upstream;
+pub mod websocket;
 
 pub mod admin;
 pub mod runtime;

@@ -88,6 +88,9 @@ fn explain(reason: Reason) -> &'static str {
         Reason::WrittenSince => {
             "the API server cannot be reached, and what was kept of this is older than what this caller wrote since: read it once while the API server is there"
         }
+        Reason::ShownSince => {
+            "the API server cannot be reached, and what was kept of this is older than what this caller's own watch has shown: list it once while the API server is there"
+        }
         Reason::NotAcceptable => {
             "the API server cannot be reached, and what was kept is in none of the accepted representations: accept application/json too"
         }
@@ -321,6 +324,7 @@ mod tests {
             ),
             (Reason::TooOld, 503, "ServiceUnavailable"),
             (Reason::WrittenSince, 503, "ServiceUnavailable"),
+            (Reason::ShownSince, 503, "ServiceUnavailable"),
             (Reason::NotAcceptable, 503, "ServiceUnavailable"),
             (Reason::UnmodelledQuery, 503, "ServiceUnavailable"),
             (Reason::NotCacheable, 503, "ServiceUnavailable"),

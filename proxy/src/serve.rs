@@ -27,6 +27,7 @@ use crate::runtime::metrics::{Metrics, Origin};
 use crate::tee;
 use crate::tls::Terminator;
 use crate::upstream::Upstream;
+use crate::websocket::Handshake;
 
 /// A client may hold this many streams in one HTTP/2 connection: what kube-apiserver itself allows by default is 100,
 /// and client-go opens another connection when they run out.
@@ -298,6 +299,9 @@ fn fall_back(serve: &Arc<Serve>, asked: &Asked, failure: Failure) -> (Response<B
 
 /// The upstream is gone: what is remembered, if this very caller was granted it.
 fn from_cache(serve: &Arc<Serve>, asked: &Asked) -> (Response<Body>, Origin) {
+    if asked.upgrade {
+        return upgraded_from_cache(serve, asked);
+    }
     let Some((account, info)) = asked.known() else {
         return refuse(serve, asked, Reason::NotCacheable);
     };
@@ -316,6 +320,21 @@ fn from_cache(serve: &Arc<Serve>, asked: &Asked) -> (Response<Body>, Origin) {
             (response, Origin::Holdfast)
         }
         Err(reason) => refuse(serve, asked, reason),
+    }
+}
+
+/// A watch over WebSocket is the plain one in messages. What refuses it before it begins is a plain answer, too.
+fn upgraded_from_cache(serve: &Arc<Serve>, asked: &Asked) -> (Response<Body>, Origin) {
+    let handshake = Handshake::of(&asked.headers).zip(asked.socket.clone());
+    let Some((handshake, socket)) = handshake else {
+        return refuse(serve, asked, Reason::UpgradeNotSent);
+    };
+    match from_cache(serve, &asked.plain()) {
+        (response, origin) if response.status() == StatusCode::OK => {
+            let response = handshake.answer(socket, response, &serve.tasks);
+            (response, origin)
+        }
+        refused => refused,
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::json;
 use stock::{CLERK, NIGHT, OPS, TILL, fill};
 
 /// Each run has a HOME of its own: none finds discovery in a cache folder.
-const COMMANDS: [&str; 46] = [
+const COMMANDS: [&str; 48] = [
     "get pods",
     "get pods -o wide",
     "get pods -A",
@@ -46,6 +46,8 @@ const COMMANDS: [&str; 46] = [
     "get ovens -o yaml",
     "get ovens -A",
     "get events",
+    "get events --sort-by=.metadata.name",
+    "get pods --sort-by=.spec.nodeName",
     "get services -l nobody=has-it",
     "events",
     "describe pod till-1-x",

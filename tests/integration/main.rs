@@ -15,3 +15,4 @@ mod redirect;
 mod restore;
 mod tls;
 mod upgrades;
+mod websockets;

@@ -62,7 +62,7 @@ fn a_websocket_watch_and_a_spdy_stream_pass_and_end_with_the_uplink() -> Result<
             .find(|line| {
                 line["body"]
                     .as_str()
-                    .is_some_and(|body| body.contains("UpgradeNotSent"))
+                    .is_some_and(|body| body.contains("NeverSeen"))
             })
             .cloned()
     })?;

@@ -1,5 +1,7 @@
 //! etcd and kube-apiserver on the far side of the link, with every request in an audit log.
 
+mod flags;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,9 +67,10 @@ impl<'a> ApiServer<'a> {
 
     /// Starts the API server without waiting.
     pub fn launch(&mut self) -> Result<()> {
-        let mut command = self
-            .node
-            .control_plane_command(asset("kube-apiserver")?, self.flags());
+        let mut command = self.node.control_plane_command(
+            asset("kube-apiserver")?,
+            flags::server(&self.pki, &self.folder),
+        );
         self.server = Some(Process::spawn(
             "kube-apiserver",
             self.node.folder(),
@@ -335,45 +338,6 @@ impl<'a> ApiServer<'a> {
             server.let_go();
         }
     }
-
-    fn flags(&self) -> Vec<String> {
-        let pki = |name: &str| self.pki.path(name).display().to_string();
-        let file = |name: &str| self.folder.join(name).display().to_string();
-        [
-            ("etcd-servers", ETCD.to_owned()),
-            ("bind-address", "0.0.0.0".to_owned()),
-            ("advertise-address", CONTROL_PLANE.to_owned()),
-            ("secure-port", "6443".to_owned()),
-            ("cert-dir", file("certs")),
-            ("tls-cert-file", pki("apiserver.crt")),
-            ("tls-private-key-file", pki("apiserver.key")),
-            ("client-ca-file", pki("ca.crt")),
-            ("service-account-issuer", ISSUER.to_owned()),
-            ("service-account-key-file", pki("sa.pub")),
-            ("service-account-signing-key-file", pki("sa.key")),
-            ("service-cluster-ip-range", "10.96.0.0/16".to_owned()),
-            ("authorization-mode", "Node,RBAC".to_owned()),
-            ("requestheader-client-ca-file", pki("front-proxy-ca.crt")),
-            (
-                "requestheader-allowed-names",
-                "front-proxy-client".to_owned(),
-            ),
-            (
-                "requestheader-extra-headers-prefix",
-                "X-Remote-Extra-".to_owned(),
-            ),
-            ("requestheader-group-headers", "X-Remote-Group".to_owned()),
-            ("requestheader-username-headers", "X-Remote-User".to_owned()),
-            ("proxy-client-cert-file", pki("front-proxy-client.crt")),
-            ("proxy-client-key-file", pki("front-proxy-client.key")),
-            ("audit-policy-file", file("audit.yaml")),
-            ("audit-log-path", file("audit.log")),
-            ("audit-log-mode", "blocking".to_owned()),
-        ]
-        .into_iter()
-        .map(|(flag, value)| format!("--{flag}={value}"))
-        .collect()
-    }
 }
 
 /// A pod as the API server knows it, with what kubelet would project into it.
@@ -393,23 +357,10 @@ fn start_etcd(node: &Node, folder: &Path) -> Result<Process> {
     Process::spawn(
         "etcd",
         node.folder(),
-        &mut node.control_plane_command(asset("etcd")?, etcd_flags(folder)),
+        &mut node.control_plane_command(asset("etcd")?, flags::etcd(folder)),
     )
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     output(Command::new("cp").arg("-a").arg(from).arg(to)).map(drop)
-}
-
-fn etcd_flags(folder: &Path) -> Vec<String> {
-    let mut flags = vec![
-        format!("--data-dir={}", folder.join("etcd").display()),
-        "--log-level=warn".to_owned(),
-    ];
-    flags.push(format!("--listen-client-urls={ETCD}"));
-    flags.push(format!("--advertise-client-urls={ETCD}"));
-    flags.push("--listen-peer-urls=http://127.0.0.1:2380".to_owned());
-    // The machine does not lose power during a test; only the API server is killed.
-    flags.push("--unsafe-no-fsync".to_owned());
-    flags
 }

@@ -64,7 +64,7 @@ impl<'a> Asked<'a> {
         let accepted = accept::of_request(request);
         let wants_rows = info.is_resource_request && accepted.contains(&Representation::Table);
         let rows = wants_rows
-            .then(|| Rows::of(shared, &info.group_version_resource(), now))
+            .then(|| Rows::of(shared, &info.group_version_resource(), info.whole_rows, now))
             .flatten();
         Ok(Self {
             shared,
@@ -130,6 +130,11 @@ impl<'a> Asked<'a> {
                 true => Reason::NotAcceptable,
                 false => Reason::Incomplete,
             });
+        }
+        let least = state.shown.least(self.caller, scope);
+        found.retain(|(_, collection, _)| collection.resource_version >= least);
+        if found.is_empty() {
+            return Err(Reason::ShownSince);
         }
         found.retain(|(_, collection, _)| !self.is_too_old(collection.confirmed));
         if found.is_empty() {

@@ -11,8 +11,10 @@ pub(super) enum Form {
     Object(Encoding),
     /// Its metadata alone: a `PartialObjectMetadata`.
     Metadata(Encoding),
-    /// One row of a `Table`, in JSON.
+    /// One row of a `Table`, in JSON, with the object's metadata beside it.
     Row,
+    /// The same with the whole object, which is what `kubectl --sort-by` asks for.
+    WholeRow,
     /// The object in YAML, as a GET showed it. Lists of them are not taken apart.
     Yaml,
 }
@@ -20,12 +22,13 @@ pub(super) enum Form {
 impl Form {
     pub(super) const JSON: Self = Self::Object(Encoding::Json);
     pub(super) const PROTOBUF: Self = Self::Object(Encoding::Protobuf);
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::JSON,
         Self::PROTOBUF,
         Self::Metadata(Encoding::Json),
         Self::Metadata(Encoding::Protobuf),
         Self::Row,
+        Self::WholeRow,
         Self::Yaml,
     ];
 
@@ -44,14 +47,22 @@ impl Form {
     pub(super) fn api_version(self, resource: &GroupVersionResource) -> String {
         match self {
             Self::Object(_) | Self::Yaml => api_version(resource),
-            Self::Metadata(_) | Self::Row => wire::META_VERSION.to_owned(),
+            Self::Metadata(_) | Self::Row | Self::WholeRow => wire::META_VERSION.to_owned(),
+        }
+    }
+
+    /// The `apiVersion` of an item, in a list of this form.
+    pub(super) fn item_api_version(self, resource: &GroupVersionResource) -> String {
+        match self {
+            Self::WholeRow => api_version(resource),
+            form => form.api_version(resource),
         }
     }
 
     /// Whether `kind` may be that of an item, in a list of this form. A row shows its object's metadata.
     pub(super) fn is_item_kind(self, kind: &str) -> bool {
         match self {
-            Self::Object(_) | Self::Yaml => !kind.is_empty(),
+            Self::Object(_) | Self::WholeRow | Self::Yaml => !kind.is_empty(),
             Self::Metadata(_) | Self::Row => kind == wire::PARTIAL_OBJECT,
         }
     }
@@ -61,7 +72,7 @@ impl Form {
         match self {
             Self::Object(_) | Self::Yaml => !kind.is_empty(),
             Self::Metadata(_) => kind == wire::PARTIAL_OBJECT,
-            Self::Row => kind == wire::TABLE_KIND,
+            Self::Row | Self::WholeRow => kind == wire::TABLE_KIND,
         }
     }
 
@@ -69,8 +80,12 @@ impl Form {
     pub(super) fn encoding(self) -> Encoding {
         match self {
             Self::Object(encoding) | Self::Metadata(encoding) => encoding,
-            Self::Row | Self::Yaml => Encoding::Json,
+            Self::Row | Self::WholeRow | Self::Yaml => Encoding::Json,
         }
+    }
+
+    pub(super) fn is_row(self) -> bool {
+        matches!(self, Self::Row | Self::WholeRow)
     }
 
     /// In store keys and in the status.
@@ -81,6 +96,7 @@ impl Form {
             Self::Metadata(Encoding::Json) => "metadata-json",
             Self::Metadata(Encoding::Protobuf) => "metadata-protobuf",
             Self::Row => "row",
+            Self::WholeRow => "whole-row",
             Self::Yaml => "yaml",
         }
     }

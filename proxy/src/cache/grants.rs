@@ -235,7 +235,7 @@ impl Grants {
 }
 
 /// Whether a grant for `granted` lets its caller read all of `scope`.
-fn covers(granted: &Scope, scope: &Scope) -> bool {
+pub(super) fn covers(granted: &Scope, scope: &Scope) -> bool {
     let same_selectors = granted.label_selector == scope.label_selector
         && granted.field_selector == scope.field_selector;
     granted.resource == scope.resource

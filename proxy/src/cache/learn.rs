@@ -72,11 +72,11 @@ impl Learner {
         let mut inflate = Inflate::new(request, &response.headers)?;
         let what = match &granted {
             Granted::Scope(scope) => {
-                let form = form(request, &response.headers)?;
+                let form = form(info, request, &response.headers)?;
                 list(shared, scope, form, info)?
             }
             Granted::Object(object) => {
-                let form = form(request, &response.headers)
+                let form = form(info, request, &response.headers)
                     .or_else(|| is_yaml(&response.headers).then_some(Form::Yaml))?;
                 single(shared, object, form)?
             }
@@ -201,11 +201,15 @@ fn scope_bytes(scope: &Scope) -> usize {
 
 /// The form of an answer, if it is one the cache keeps. The answer's type does not tell objects from their metadata or
 /// from rows, so the request does; the kind in the body must say the same.
-pub(super) fn form(request: &HeaderMap, response: &HeaderMap) -> Option<Form> {
+pub(super) fn form(info: &RequestInfo, request: &HeaderMap, response: &HeaderMap) -> Option<Form> {
     let answered = encoding(response)?;
     let mut asked = accept::of_request(request).into_iter();
-    asked.find_map(|asked| {
+    let form = asked.find_map(|asked| {
         Form::of(&asked).filter(|form| *form != Form::Yaml && form.encoding() == answered)
+    });
+    form.map(|form| match form {
+        Form::Row if info.whole_rows => Form::WholeRow,
+        form => form,
     })
 }
 
@@ -349,11 +353,12 @@ impl List {
             "" => (head.api_version.as_str(), head.item_kind(), true),
             said => (said, meta.kind.as_str(), false),
         };
-        if said != self.form.api_version(&self.scope.resource) || !self.form.is_item_kind(kind) {
+        if said != self.form.item_api_version(&self.scope.resource) || !self.form.is_item_kind(kind)
+        {
             return Err(NotLearnt::OtherRepresentation);
         }
         let kind = match self.form {
-            Form::Row => wire::TABLE_KIND,
+            Form::Row | Form::WholeRow => wire::TABLE_KIND,
             _ => kind,
         };
         let id = ObjectId::new(&meta.namespace, &meta.name).ok_or(NotLearnt::Malformed)?;
@@ -492,7 +497,7 @@ pub(super) fn learn_columns(
     form: Form,
     table: &Bytes,
 ) {
-    if form == Form::Row
+    if form.is_row()
         && let Ok(table) = wire::open_table(table)
     {
         state.learn_columns(resource, &table.columns);
@@ -505,7 +510,7 @@ pub(super) fn bare_object(form: Form, object: &Bytes) -> Result<(Bytes, bool), N
         // A list of metadata shows each item's TypeMeta.
         Form::Metadata(Encoding::Json) => Ok((object.clone(), false)),
         Form::Yaml => Ok((object.clone(), false)),
-        Form::Row => {
+        Form::Row | Form::WholeRow => {
             let table = wire::open_table(object).map_err(|_| NotLearnt::Malformed)?;
             Ok((table.row, false))
         }

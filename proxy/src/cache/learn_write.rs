@@ -59,7 +59,7 @@ impl WriteLearner {
         if !written.shown || !is_object || keeping == Keeping::Never {
             return None;
         }
-        let form = form(request, &response.headers)?;
+        let form = form(info, request, &response.headers)?;
         let mut inflate = Inflate::new(request, &response.headers)?;
         if form.encoding() == crate::request_info::accept::Encoding::Protobuf {
             inflate.leave_indentation();

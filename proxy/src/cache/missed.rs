@@ -41,7 +41,7 @@ impl Cache {
         let Some(Granted::Scope(scope)) = granted(info) else {
             return None;
         };
-        let form = form(request, response).filter(|form| *form != Form::Row)?;
+        let form = form(info, request, response).filter(|form| !form.is_row())?;
         Some(Topic { scope, form })
     }
 

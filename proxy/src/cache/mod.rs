@@ -45,6 +45,7 @@ mod renew;
 mod responses;
 mod restored;
 mod rows;
+mod shown;
 mod state;
 mod status;
 mod store;

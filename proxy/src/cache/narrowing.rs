@@ -60,7 +60,9 @@ impl Narrowing {
             .ok()?;
         let is_shown = |field: &str| match form {
             Form::Object(_) => true,
-            Form::Metadata(_) | Form::Row | Form::Yaml => matches!(field, NAME | NAMESPACE),
+            Form::Metadata(_) | Form::Row | Form::WholeRow | Form::Yaml => {
+                matches!(field, NAME | NAMESPACE)
+            }
         };
         let mut required = fields.requirements().iter();
         if !required.all(|requirement| is_shown(&requirement.field)) {

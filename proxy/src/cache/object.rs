@@ -42,9 +42,14 @@ impl Stored {
     pub(super) fn told(
         &self,
         snapshot: &dyn Snapshot,
+        resource: &GroupVersionResource,
         rendering: &Rendering,
     ) -> Result<Bytes, StoreError> {
-        let told = rendering.item(self.form, self.read(snapshot)?);
+        let object = match rendering.shows_type_meta() {
+            true => self.read_whole(snapshot, resource)?,
+            false => self.read(snapshot)?,
+        };
+        let told = rendering.item(self.form, object);
         told.map_err(|error| StoreError::Damaged(error.to_string()))
     }
 
@@ -100,7 +105,7 @@ impl Stored {
     ) -> Result<Bytes, StoreError> {
         let bytes = self.read(snapshot)?;
         let changed = match self.form {
-            Form::Row => wire::row_with_resource_version(&bytes, resource_version),
+            Form::Row | Form::WholeRow => wire::row_with_resource_version(&bytes, resource_version),
             form => wire::with_resource_version(form.encoding(), &bytes, resource_version),
         };
         let changed = changed.map_err(|error| StoreError::Damaged(error.to_string()))?;

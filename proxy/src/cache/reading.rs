@@ -131,7 +131,7 @@ impl Reading {
                 let is_first = std::mem::take(&mut self.is_first);
                 stored.told_whole(snapshot, &self.part.resource, rendering, is_first)
             }
-            false => stored.told(snapshot, rendering),
+            false => stored.told(snapshot, &self.part.resource, rendering),
         };
         object.map_err(|error| read_failed(&self.shared, stored, &error))
     }
@@ -227,8 +227,8 @@ impl Part {
         id: &ObjectId,
         fact: &Fact,
     ) -> Stored {
-        let row = match self.rendering {
-            Rendering::Rows(_) => state.facts.find(of, id, &fact.version, Form::Row),
+        let row = match &self.rendering {
+            Rendering::Rows(rows) => state.facts.find(of, id, &fact.version, rows.form()),
             _ => None,
         };
         let same = row.filter(|row| row.resource_version == fact.resource_version);

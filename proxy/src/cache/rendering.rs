@@ -32,7 +32,8 @@ impl Rendering {
         rows: Option<&Arc<Rows>>,
     ) -> Option<Self> {
         match (form, wanted) {
-            (Form::Object(_) | Form::Metadata(_) | Form::Row, Representation::Table) => {
+            (form, Representation::Table) => {
+                let rows = rows.filter(|rows| rows.can_be_made_of(form));
                 rows.cloned().map(Self::Rows)
             }
             (form, wanted) if Form::of(wanted) == Some(form) => Some(Self::Same),
@@ -50,7 +51,7 @@ impl Rendering {
         match self {
             Self::Same => true,
             Self::Metadata(_) | Self::Yaml | Self::Json => false,
-            Self::Rows(_) => form == Form::Row,
+            Self::Rows(_) => form.is_row(),
         }
     }
 
@@ -114,6 +115,11 @@ impl Rendering {
             ),
             Self::Rows(_) => (wire::META_VERSION.to_owned(), wire::TABLE_KIND.to_owned()),
         }
+    }
+
+    /// Whether an item of a list is made of the object with its TypeMeta.
+    pub(super) fn shows_type_meta(&self) -> bool {
+        matches!(self, Self::Rows(rows) if rows.form() == Form::WholeRow)
     }
 
     /// An object as a list shows it; for a list in YAML in JSON still.

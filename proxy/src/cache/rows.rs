@@ -23,14 +23,34 @@ pub(super) struct Rows {
     ages: AgeColumns,
     /// The same columns, where it is known how their cells are made.
     made: Option<Columns>,
+    /// Each row has its object whole beside it.
+    whole: bool,
     now: SystemTime,
 }
 
 impl Rows {
+    pub(super) fn can_be_made_of(&self, form: Form) -> bool {
+        match form {
+            Form::Object(Encoding::Json) => true,
+            Form::Object(Encoding::Protobuf) | Form::Metadata(_) | Form::Row => !self.whole,
+            Form::WholeRow => self.whole,
+            Form::Yaml => false,
+        }
+    }
+
+    /// As which form the upstream shows them.
+    pub(super) fn form(&self) -> Form {
+        match self.whole {
+            true => Form::WholeRow,
+            false => Form::Row,
+        }
+    }
+
     /// The columns that the upstream showed; else those that the resource declares, else name and age.
     pub(super) fn of(
         shared: &Arc<Shared>,
         resource: &GroupVersionResource,
+        whole: bool,
         now: SystemTime,
     ) -> Option<Self> {
         let (shown, definition) = {
@@ -56,20 +76,25 @@ impl Rows {
             ages: AgeColumns::of(&columns).ok()?,
             columns,
             made,
+            whole,
             now,
         })
     }
 
-    /// The row of what is stored in this form, as a list shows it.
+    /// The row of what is stored in this form. For whole rows, the object has its TypeMeta.
     pub(super) fn row(&self, form: Form, object: &Bytes) -> Result<Bytes, WireError> {
-        match (form, &self.made) {
-            (Form::Row, _) => self.ages.refresh(object, self.now),
+        let row = match (form, &self.made) {
+            (Form::Row | Form::WholeRow, _) => self.ages.refresh(object, self.now),
             (Form::Object(Encoding::Json), Some(columns)) => wire::row(columns, object, self.now),
             // With nothing but its metadata at hand.
             (form, _) => {
                 let metadata = wire::metadata_item(form.encoding(), object, Encoding::Json)?;
                 self.ages.refresh(&self.bare_row(&metadata)?, self.now)
             }
+        }?;
+        match self.whole && !form.is_row() {
+            true => wire::row_with_object(&row, Some(object)),
+            false => Ok(row),
         }
     }
 

@@ -16,6 +16,7 @@ use super::own_writes::OwnWrites;
 use super::pages::{MAX_CHAIN_AGE, Pages, PartialList};
 use super::responses::{ResponseFact, ResponseKey, Responses};
 use super::restored::Restores;
+use super::shown::Shown;
 use super::store::{Store, Table};
 use super::traits::Traits;
 use super::writes::Writes;
@@ -92,6 +93,7 @@ pub(super) struct State {
     pub(super) pages: Pages,
     pub(super) grants: Grants,
     pub(super) own_writes: OwnWrites,
+    pub(super) shown: Shown,
     pub(super) restores: Restores,
     pub(super) responses: Responses,
     pub(super) columns: Columns,
@@ -115,6 +117,7 @@ impl State {
             pages: Pages::default(),
             grants: Grants::default(),
             own_writes: OwnWrites::default(),
+            shown: Shown::default(),
             restores: Restores::default(),
             responses: Responses::default(),
             columns: Columns::default(),
@@ -241,7 +244,7 @@ impl State {
                 wire::read_fields(of.0, of.1, encoding, object.bytes, object.bare)
                     .map_err(|_| NotLearnt::Malformed)?
             }
-            Form::Metadata(_) | Form::Row | Form::Yaml => Vec::new(),
+            Form::Metadata(_) | Form::Row | Form::WholeRow | Form::Yaml => Vec::new(),
         };
         let fields = fields.iter().map(|(name, value)| (*name, value.as_str()));
         Ok(self.facts.traits(labels, fields))

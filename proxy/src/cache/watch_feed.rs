@@ -12,6 +12,7 @@ use super::grants::Granted;
 use super::key::{GroupResource, ObjectId, is_unfiltered};
 use super::learn::{bare_object, form, granted, learn_columns};
 use super::pages::{MAX_LIST_OBJECTS, PartialList};
+use super::restored::Became;
 use super::state::{Keeping, NotLearnt, Object, Seen, State};
 use super::wire::{self, EventType, WatchEvent};
 use super::{Shared, unix_seconds};
@@ -32,6 +33,8 @@ pub struct WatchFeed {
     asked: u64,
     before: Before,
     began_anew: Option<u64>,
+    /// How many restores had been found when it began: what was shown before a later one is void.
+    restores: u64,
     failed: bool,
 }
 
@@ -60,7 +63,7 @@ impl WatchFeed {
         };
         let mut state = shared.lock();
         state.grant(caller, Granted::Scope(scope.clone()), unix_seconds(now));
-        let form = form(request, &response.headers)?;
+        let form = form(info, request, &response.headers)?;
         Self::attach(shared, &mut state, caller, scope, form, info)
     }
 
@@ -103,6 +106,7 @@ impl WatchFeed {
             asked: info.options.resource_version.parse().unwrap_or(0),
             before: Before::default(),
             began_anew: None,
+            restores: state.restores.count(),
             failed: false,
         })
     }
@@ -116,12 +120,13 @@ impl WatchFeed {
 
     /// One event, in the order of the stream.
     pub fn event(&mut self, event: &WatchEvent) {
-        if self.failed {
-            return;
-        }
         let now = unix_seconds(SystemTime::now());
         let shared = self.shared.clone();
         let mut state = shared.lock();
+        if self.failed {
+            self.note(&mut state, event);
+            return;
+        }
         // Forgotten with what it showed: the upstream went back. One that is still beginning may have begun after that.
         if state.collections.get(self.collection).is_none() {
             self.failed = self.initial.is_none();
@@ -144,6 +149,7 @@ impl WatchFeed {
             self.failed = true;
             state.detach(self.collection, self.feed);
         }
+        self.note(&mut state, event);
         drop(state);
         if let Err(reason) = learnt {
             shared.not_learnt(reason);
@@ -157,10 +163,26 @@ impl WatchFeed {
         self.began_anew.take()
     }
 
+    /// What its client has seen and the collection has not, nothing older is told of. Rows are for human eyes, which see that.
+    fn note(&self, state: &mut State, event: &WatchEvent) {
+        let until = event.meta.resource_version;
+        if self.initial.is_some() || self.form.is_row() || event.kind == EventType::Error {
+            return;
+        }
+        let resource = GroupResource::of(&self.scope.resource);
+        if state.restores.became(&resource, self.restores) == Became::Restored {
+            return;
+        }
+        let collection = state.collections.get(self.collection);
+        if collection.is_some_and(|c| !c.complete || c.resource_version < until) {
+            state.shown.note(&self.caller, &self.scope, until);
+        }
+    }
+
     /// Its collection cannot follow it: what was before the stream is not known, and no event will tell.
     /// A LIST of its scope, learnt from, would help. Rows are for human eyes, which list by themselves: they are not worth one.
     pub fn is_behind(&self) -> bool {
-        if self.form == Form::Row {
+        if self.form.is_row() {
             return false;
         }
         let state = self.shared.lock();
@@ -218,7 +240,8 @@ impl WatchFeed {
             return false;
         }
         before.compare(state, &self.scope.resource, resource_version);
-        self.began_anew = Some(state.restores.count());
+        self.restores = state.restores.count();
+        self.began_anew = Some(self.restores);
         let attached = state.attach(&self.caller, &self.scope, self.form, resource_version);
         if let Ok((collection, feed)) = attached {
             (self.collection, self.feed) = (collection, feed);
@@ -319,7 +342,7 @@ impl WatchFeed {
 /// What a replay shows of a deleted object: it as it was told, or its row.
 fn shown(form: Form, event: &WatchEvent) -> bytes::Bytes {
     let row = match form {
-        Form::Row => wire::open_table(&event.object).ok(),
+        Form::Row | Form::WholeRow => wire::open_table(&event.object).ok(),
         _ => None,
     };
     row.map_or_else(|| event.object.clone(), |table| table.row)

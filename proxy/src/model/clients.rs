@@ -237,6 +237,7 @@ impl Client {
             uri: uri.clone(),
             info: RequestInfo::parse(&Method::GET, &uri).ok(),
             upgrade: false,
+            socket: None,
             headers: headers.clone(),
             caller: Caller::ServiceAccount(account.clone()),
             lane: Lane::Caller(account),

@@ -46,6 +46,8 @@ pub enum Reason {
     TooOld,
     /// What was kept of the object is older than what this very caller wrote since.
     WrittenSince,
+    /// What was kept whole is older than what this very caller's own stream has shown it.
+    ShownSince,
     /// The client accepts no representation the cache holds.
     NotAcceptable,
     /// A list option or query that the cache does not model.
@@ -91,12 +93,11 @@ pub fn after_failure(
 ) -> Decision {
     let sent = failure != Failure::NotSent;
     let reason = match Kind::of(info, upgrade) {
-        Kind::Read => match caller {
+        Kind::Read | Kind::UpgradedWatch => match caller {
             Caller::ServiceAccount(_) => return Decision::Cache,
             Caller::Unknown(why) => Reason::UnknownCaller(*why),
         },
         Kind::OtherRead => Reason::NotCacheable,
-        Kind::UpgradedWatch => Reason::UpgradeNotSent,
         Kind::Upgrade if !sent => Reason::UpgradeNotSent,
         Kind::Write if !sent => Reason::WriteNotSent,
         Kind::Upgrade | Kind::Write => Reason::WriteUnanswered,
@@ -111,7 +112,8 @@ enum Kind {
     Read,
     /// Changes nothing, but no cache may answer it: logs, `scale`, HEAD.
     OtherRead,
-    /// A watch over WebSocket. Its clients fall back to plain HTTP on a 503, and fail on anything else.
+    /// A watch over WebSocket: it changes nothing, and the cache may have the answer. Its clients fall back to plain HTTP on a
+    /// 503, and fail on anything else.
     UpgradedWatch,
     /// exec, attach, port-forward, proxy: what it does in the pod may have begun once it was sent.
     Upgrade,
@@ -144,6 +146,7 @@ impl Reason {
             Reason::NeverSeen => "NeverSeen",
             Reason::TooOld => "TooOld",
             Reason::WrittenSince => "WrittenSince",
+            Reason::ShownSince => "ShownSince",
             Reason::NotAcceptable => "NotAcceptable",
             Reason::UnmodelledQuery => "UnmodelledQuery",
             Reason::NotCacheable => "NotCacheable",
@@ -264,17 +267,9 @@ mod tests {
             UPGRADED,
         ),
         ("GET /chat", UPGRADE, UPGRADED),
-        // But a watch over WebSocket changes nothing, and its client tries plain HTTP next.
-        (
-            "GET /api/v1/pods?watch=1",
-            UPGRADE,
-            [Refuse(UpgradeNotSent); 3],
-        ),
-        (
-            "GET /api/v1/watch/pods",
-            UPGRADE,
-            [Refuse(UpgradeNotSent); 3],
-        ),
+        // But a watch over WebSocket changes nothing, and is a read like any other.
+        ("GET /api/v1/pods?watch=1", UPGRADE, [Cache, Cache, Cache]),
+        ("GET /api/v1/watch/pods", UPGRADE, [Cache, Cache, Cache]),
     ];
 
     const WRITE: [Decision; 3] = [

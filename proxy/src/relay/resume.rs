@@ -135,9 +135,15 @@ pub(super) struct WayBack {
 
 /// What an attempt came to.
 enum Attempt {
-    Done(Back),
+    Done(Box<Back>),
     /// Not now.
     Failed,
+}
+
+impl Attempt {
+    fn done(back: Back) -> Self {
+        Self::Done(Box::new(back))
+    }
 }
 
 impl WayBack {
@@ -161,7 +167,7 @@ impl WayBack {
             tokio::select! {
                 changed = uplink.changed() => if changed.is_err() { return Back::End },
                 () = tokio::time::sleep_until(at), if !down => match self.attempt().await {
-                    Attempt::Done(back) => return back,
+                    Attempt::Done(back) => return *back,
                     Attempt::Failed => retry.failed(),
                 }
             }
@@ -206,7 +212,7 @@ impl WayBack {
             Some(gone) => gone.event.clone(),
             None => refusal::made(self.encoding, StatusCode::GONE),
         };
-        Attempt::Done(Back::Error(event))
+        Attempt::done(Back::Error(event))
     }
 
     /// One list for all streams of the topic, by the first that comes. `None`: the next step is to be chosen anew.
@@ -245,7 +251,7 @@ impl WayBack {
     /// Asks for the client's own watch, from where it goes on. `None`: that is too old, and the next step is to be chosen anew.
     async fn watch(&mut self, from: u64, is_healed: bool) -> Option<Attempt> {
         let Some(uri) = resume_uri(&self.asked.uri, from, self.deadline) else {
-            return Some(Attempt::Done(Back::End));
+            return Some(Attempt::done(Back::End));
         };
         let mut request = Request::new(body::empty());
         *request.method_mut() = self.asked.method.clone();
@@ -274,7 +280,7 @@ impl WayBack {
                     is_healed,
                     times_gone: self.times_gone(),
                 };
-                Some(Attempt::Done(Back::Live(live)))
+                Some(Attempt::done(Back::Live(live)))
             }
             StatusCode::GONE => {
                 let event = refusal::event(self.encoding, response).await;
@@ -311,7 +317,7 @@ impl WayBack {
                 _ => self.serve.cache.refused(account, info, status),
             }
         }
-        Attempt::Done(Back::Error(refusal::event(self.encoding, response).await))
+        Attempt::done(Back::Error(refusal::event(self.encoding, response).await))
     }
 }
 

@@ -112,7 +112,9 @@ pub struct RequestInfo {
     pub legacy_watch: bool,
     /// Of a LIST or WATCH. A GET of one object has no more than `resource_version`, a DELETECOLLECTION no more than the selectors.
     pub options: ListOptions,
-    /// A query parameter of a GET or LIST that changes what comes back and that the cache does not model (e.g. `pretty`, `includeObject` beyond the default): its name.
+    /// The rows of a Table are to have their objects whole (`includeObject=Object`), not their metadata alone.
+    pub whole_rows: bool,
+    /// A query parameter of a GET or LIST that changes what comes back and that the cache does not model (e.g. `pretty`): its name.
     pub unmodelled_query: Option<String>,
 }
 

@@ -122,6 +122,7 @@ fn non_resource(method: &Method, path: String, query: &str) -> RequestInfo {
         parts: Vec::new(),
         legacy_watch: false,
         options: ListOptions::default(),
+        whole_rows: false,
         unmodelled_query: None,
     }
 }
@@ -224,6 +225,7 @@ fn read_query(info: &mut RequestInfo) {
         info.options.field_selector = query.first("fieldSelector").to_owned();
     }
     if matches!(info.verb, Verb::Get | Verb::List | Verb::Watch) {
+        info.whole_rows = query.first("includeObject") == "Object";
         info.unmodelled_query = query.changes_answer().or(info.unmodelled_query.take());
     }
 }

@@ -81,7 +81,7 @@ impl Query {
             self.first("pretty"),
             "1" | "t" | "T" | "true" | "TRUE" | "True"
         );
-        let include = !matches!(self.first("includeObject"), "" | "Metadata");
+        let include = !matches!(self.first("includeObject"), "" | "Metadata" | "Object");
         let export = self.truthy("export").unwrap_or(false);
         [
             (pretty, "pretty"),

@@ -341,7 +341,7 @@ fn a_query_that_changes_the_answer_is_named() {
         ("pretty=false", None),
         ("pretty=", None),
         ("pretty=perhaps", None),
-        ("includeObject=Object", Some("includeObject")),
+        ("includeObject=Object", None),
         ("includeObject=None", Some("includeObject")),
         ("includeObject=Metadata", None),
         ("export=true", Some("export")),

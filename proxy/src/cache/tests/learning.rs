@@ -217,8 +217,9 @@ async fn a_table_on_a_watch_leaves_the_collection_alone() {
     let mut feed = bench.watch("x", "/api/v1/pods?watch=1&resourceVersion=10");
     let table = r#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"12"},"columnDefinitions":null,"rows":[{"cells":["q"],"object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"q","namespace":"a","resourceVersion":"12"}}}]}"#;
     feed.event(&event("ADDED", table));
+    bench.learn("y", PODS, &pod_list(9, &[]));
     let expected = ("10".to_owned(), vec!["p@5".to_owned()]);
-    assert_eq!(bench.list("x", PODS).await, Ok(expected));
+    assert_eq!(bench.list("y", PODS).await, Ok(expected));
 }
 
 #[tokio::test]

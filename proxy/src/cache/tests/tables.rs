@@ -4,6 +4,8 @@ use super::*;
 
 const COLUMNS: &str = r#"[{"name":"Name","type":"string","format":"name","description":"the name","priority":0},{"name":"Status","type":"string","format":"","description":"the phase","priority":0},{"name":"Age","type":"string","format":"","description":"CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata","priority":0}]"#;
 
+const TABLE_ONLY: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+
 fn row(name: &str, resource_version: u64, status: &str) -> String {
     format!(
         r#"{{"cells":["{name}","{status}","3s"],"object":{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{{"name":"{name}","namespace":"a","uid":"{name}-uid","resourceVersion":"{resource_version}","creationTimestamp":"2020-01-01T00:00:00Z"}}}}}}"#
@@ -165,6 +167,45 @@ async fn one_object_is_told_as_a_table_of_one_row() {
     let (version, rows) = rows(&bench, uri).await;
     assert_eq!(version, "5");
     assert!(rows[0].starts_with(r#"["p","Running","#), "{rows:?}");
+}
+
+#[tokio::test]
+async fn rows_with_whole_objects_are_told_to_those_who_sort_them() {
+    let bench = Bench::new();
+    let uri = format!("{PODS_IN_A}?includeObject=Object");
+    let whole = format!(
+        r#"{{"cells":["p","Running","3s"],"object":{}}}"#,
+        pod("a", "p", 5)
+    );
+    learn_table(&bench, &uri, 10, &[whole]);
+    let objects = |text: &str| {
+        let table: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(table["kind"], "Table");
+        let object = &table["rows"][0]["object"];
+        (
+            table["rows"][0]["cells"][1].to_string(),
+            object["kind"].to_string(),
+            object["spec"].to_string(),
+        )
+    };
+    let told = bench.get_as("x", &uri, KUBECTL_GET).await.expect("a Table");
+    assert_eq!(
+        objects(&told),
+        (r#""Running""#.into(), r#""Pod""#.into(), "{}".into())
+    );
+    // It is no Table of rows with metadata alone.
+    assert_eq!(
+        reason(bench.get_as("x", PODS_IN_A, TABLE_ONLY).await),
+        Some(Reason::NotAcceptable)
+    );
+    // And from the objects.
+    let other = Bench::new();
+    other.learn("x", PODS_IN_A, &pod_list(10, &[item("a", "p", 5)]));
+    let told = other.get_as("x", &uri, KUBECTL_GET).await.expect("a Table");
+    assert_eq!(
+        objects(&told),
+        ("null".into(), r#""Pod""#.into(), "{}".into())
+    );
 }
 
 #[tokio::test]

@@ -87,7 +87,8 @@ async fn a_stream_with_a_gap_does_not_move_the_collection() {
     let bench = known();
     let mut feed = bench.watch("x", &watch(15));
     feed.event(&event("ADDED", &pod("a", "r", 16)));
-    assert_eq!(names(bench.list("x", PODS).await).0, "10");
+    bench.learn("y", PODS, &pod_list(9, &[]));
+    assert_eq!(names(bench.list("y", PODS).await).0, "10");
 }
 
 #[tokio::test]
@@ -309,4 +310,32 @@ async fn an_event_that_another_answer_was_ahead_of_is_replayed_as_it_was() {
     let answer = bench.open_watch("x", &watch(10)).expect("known");
     assert_eq!(told(answer).await, ["MODIFIED p@11", "BOOKMARK 11"]);
     assert!(bench.open_watch("x", &watch(11)).is_ok());
+}
+
+#[tokio::test]
+async fn nobody_is_told_anything_older_than_its_own_stream_has_shown() {
+    let bench = known();
+    bench.learn("y", PODS, &pod_list(10, &[item("a", "p", 5)]));
+    // What happened between 10 and 20 no event will tell.
+    let mut feed = bench.watch("x", &watch(20));
+    feed.event(&event("MODIFIED", &pod("a", "p", 21)));
+    drop(feed);
+    for uri in [PODS, PODS_IN_A] {
+        assert_eq!(
+            reason(bench.list("x", uri).await),
+            Some(Reason::ShownSince),
+            "{uri}"
+        );
+        let watch_list = format!("{uri}?{WATCH_LIST}");
+        assert_eq!(
+            bench.open_watch("x", &watch_list).err(),
+            Some(Reason::ShownSince)
+        );
+        assert!(
+            bench.list("y", uri).await.is_ok(),
+            "who has not seen it is told what is known"
+        );
+    }
+    bench.learn("x", PODS, &pod_list(22, &[item("a", "p", 21)]));
+    assert!(bench.list("x", PODS).await.is_ok());
 }
