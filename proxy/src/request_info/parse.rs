@@ -4,7 +4,7 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use super::query::{self, Query};
-use super::selector::{FieldSelector, LabelSelector};
+use super::selector::{FieldOperator, FieldRequirement, FieldSelector, LabelSelector};
 use super::{ListOptions, ObjectKey, ParseError, RequestInfo, Scope, Verb, Written};
 
 /// What follows `namespaces/NAME` and is still the Namespace object's own.
@@ -255,7 +255,13 @@ fn object_namespace(info: &RequestInfo) -> String {
 fn named_field_selector(info: &RequestInfo) -> Option<String> {
     let selector = &info.options.field_selector;
     if selector.is_empty() {
-        return Some(format!("metadata.name={}", info.name));
+        // A term of its own, whatever the name holds: `a,` must not be taken for `a`, which it is not.
+        let named = FieldRequirement {
+            field: "metadata.name".to_owned(),
+            operator: FieldOperator::Equals,
+            value: info.name.clone(),
+        };
+        return Some(named.to_string());
     }
     (query::selected_name(selector)? == info.name).then(|| selector.clone())
 }

@@ -397,6 +397,14 @@ fn a_scope_is_what_a_list_or_watch_covers() {
             pods(Some("a"), "metadata.name=b"),
         ),
         (
+            "/api/v1/watch/namespaces/a/pods/b,",
+            pods(Some("a"), "metadata.name=b\\,"),
+        ),
+        (
+            "/api/v1/watch/namespaces/a/pods/b,metadata.name=b",
+            pods(Some("a"), "metadata.name=b\\,metadata.name\\=b"),
+        ),
+        (
             "/api/v1/watch/namespaces/a/pods/b?fieldSelector=metadata.name%3D%3Db",
             pods(Some("a"), "metadata.name=b"),
         ),
