@@ -13,8 +13,6 @@ const NAMESPACE: &str = "metadata.namespace";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Narrowing {
     namespace: Option<String>,
-    /// The one name that may be in it.
-    name: Option<String>,
     labels: LabelSelector,
     fields: FieldSelector,
     /// The collection is wider than what its objects hold: they may enter and leave by a change of their own.
@@ -70,7 +68,6 @@ impl Narrowing {
         }
         Some(Self {
             namespace: scope.namespace.clone(),
-            name: fields.required(NAME).map(str::to_owned),
             labels,
             fields,
             is_evaluated: false,
@@ -79,8 +76,16 @@ impl Narrowing {
 
     /// Whether an object of this name can be in it, whatever it holds.
     pub(super) fn may_hold(&self, id: &ObjectId) -> bool {
+        let mut fields = self.fields.requirements().iter();
         id.is_in(self.namespace.as_deref())
-            && self.name.as_deref().is_none_or(|name| id.name() == name)
+            && fields.all(|required| {
+                let named = match required.field.as_str() {
+                    NAME => id.name(),
+                    NAMESPACE => id.namespace(),
+                    _ => return true,
+                };
+                (named == required.value) == (required.operator == FieldOperator::Equals)
+            })
     }
 
     /// Whether this very object is in it.
@@ -108,10 +113,14 @@ impl Narrowing {
 
 /// The name that a scope's selectors ask for, when they ask for nothing else.
 pub(super) fn only_name(scope: &Scope) -> Option<String> {
+    // Most scopes ask for something else, and many are looked at for one answer.
+    if !scope.label_selector.is_empty() || !scope.field_selector.starts_with(NAME) {
+        return None;
+    }
     let fields = FieldSelector::parse(&scope.field_selector).ok()?;
     match fields.requirements() {
         [only] if only.field == NAME && only.operator == FieldOperator::Equals => {
-            (scope.label_selector.is_empty()).then(|| only.value.clone())
+            Some(only.value.clone())
         }
         _ => None,
     }

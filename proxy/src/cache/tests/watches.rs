@@ -339,3 +339,24 @@ async fn nobody_is_told_anything_older_than_its_own_stream_has_shown() {
     bench.learn("x", PODS, &pod_list(22, &[item("a", "p", 21)]));
     assert!(bench.list("x", PODS).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_watch_that_leaves_objects_out_by_name_or_namespace_is_not_told_of_their_deletion() {
+    let bench = Bench::new();
+    let pods = [item("a", "p", 5), item("b", "q", 7)];
+    bench.learn("x", PODS, &pod_list(10, &pods));
+    let mut feed = bench.watch("x", &watch(10));
+    feed.event(&event("DELETED", &pod("b", "q", 11)));
+    feed.event(&event("MODIFIED", &pod("a", "p", 12)));
+    for selector in [
+        "metadata.namespace%21%3Db",
+        "metadata.namespace%3Da",
+        "metadata.name%21%3Dq",
+        "metadata.name%3Dp",
+    ] {
+        let uri = format!("{}&fieldSelector={selector}", watch(10));
+        let answer = bench.open_watch("x", &uri).expect("known");
+        let expected = ["MODIFIED p@12", "BOOKMARK 12"];
+        assert_eq!(told(answer).await, expected, "{selector}");
+    }
+}
