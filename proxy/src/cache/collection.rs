@@ -70,6 +70,15 @@ pub(super) enum What {
     Bookmark,
 }
 
+impl What {
+    fn is_of(&self, id: &ObjectId) -> bool {
+        match self {
+            Self::Put(of) | Self::Deleted(of, _) => of == id,
+            Self::Bookmark => false,
+        }
+    }
+}
+
 /// What changed in a membership, to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -137,16 +146,16 @@ impl Collection {
     /// Whether this state of an object is what the collection tells of it, or will when the list comes that a stream is ahead of.
     pub(super) fn holds(&self, id: &ObjectId, state: key::StateName<'_>) -> bool {
         let (version, form, resource_version) = state;
-        let is_it = |event: &Event| {
-            event.resource_version == resource_version
-                && matches!(&event.what, What::Put(put) if put == id)
+        // Of what a stream is ahead by, only the last of an object is ever told.
+        let is_last = |feed: &Feed| {
+            let mut events = feed.backlog.iter().rev();
+            let last = events.find(|event| event.what.is_of(id));
+            last.is_some_and(|last| {
+                last.resource_version == resource_version && matches!(last.what, What::Put(_))
+            })
         };
         (&*self.scope.resource.version, self.form) == (version, form)
-            && (self.vouches_for(id, resource_version)
-                || self
-                    .feeds
-                    .values()
-                    .any(|feed| feed.backlog.iter().any(is_it)))
+            && (self.vouches_for(id, resource_version) || self.feeds.values().any(is_last))
     }
 
     /// Whether the object is a member, or may become one when the list comes that a stream is ahead of.

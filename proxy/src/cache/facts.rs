@@ -3,6 +3,7 @@
 //! An object's newest state is kept, and each older one that a collection holds: a list is told as of its own RV, however far
 //! other answers and streams are ahead of it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -17,6 +18,10 @@ const MAX_GONE: usize = 8192;
 /// That an object is still the same is written this often, in seconds: often enough for its age to mean something after a
 /// restart, rarely enough for a disk.
 const WRITE_AFTER: u64 = 600;
+
+/// Older states of one object that lists under way may hold. A list that comes to lack one is not learnt; more would let a
+/// client that lists and changes an object in turn fill the cache with it.
+const MAX_LISTED: usize = 8;
 
 /// One state of an object, in one version and form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,14 +146,17 @@ impl Facts {
         let facts = self.get(resource, id);
         let is_outdated = |fact: &&Fact| {
             let mut others = facts.iter();
-            fact.listed_until <= now
-                && (fact.resource_version <= gone
-                    || others.any(|other| {
-                        (other.form, &other.version) == (fact.form, &fact.version)
-                            && other.resource_version > fact.resource_version
-                    }))
+            fact.resource_version <= gone
+                || others.any(|other| {
+                    (other.form, &other.version) == (fact.form, &fact.version)
+                        && other.resource_version > fact.resource_version
+                })
         };
-        facts.iter().filter(is_outdated).cloned().collect()
+        let mut outdated: Vec<&Fact> = facts.iter().filter(is_outdated).collect();
+        outdated.sort_by_key(|fact| Reverse(fact.listed_until));
+        let listed = outdated.iter().take_while(|fact| fact.listed_until > now);
+        let listed = listed.count().min(MAX_LISTED);
+        outdated.into_iter().skip(listed).cloned().collect()
     }
 
     /// The upstream showed this state again. When that is worth writing: the fact.

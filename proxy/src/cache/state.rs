@@ -289,16 +289,20 @@ impl State {
         let id = self.collection(caller, scope, form, &list)?;
         let resource_version = list.resource_version;
         let gone = self.lost(id, &list);
-        let Some(changes) = self.collections.get_mut(id).and_then(|collection| {
+        let changes = self.collections.get_mut(id).and_then(|collection| {
             collection.commit(list.members.clone(), resource_version, now, gone)
-        }) else {
-            return Ok(());
-        };
-        self.bound_deletions();
+        });
         for (member, seen) in &list.members {
             let state = (known_as.0, known_as.1, *seen);
             self.facts.listed(&resource, member, state, 0);
         }
+        let Some(changes) = changes else {
+            for member in list.members.keys() {
+                self.prune(&resource, member, now);
+            }
+            return Ok(());
+        };
+        self.bound_deletions();
         self.write_changes(id, changes, now);
         if is_unfiltered(scope) {
             self.sweep(scope, &list.members, resource_version, now);

@@ -157,3 +157,39 @@ async fn a_deletion_that_another_stream_told_is_missed_by_no_client() {
     assert_eq!(told(answer.expect("known")).await, ["DELETED p@20"]);
     assert_eq!(facts(&bench), 0, "and its last state is forgotten");
 }
+
+#[tokio::test]
+async fn of_what_a_stream_is_ahead_by_the_last_of_each_object_is_kept() {
+    let bench = Bench::new();
+    bench.learn("x", PODS, &pod_list(10, &[item("a", "p", 5)]));
+    let mut feed = bench.watch("x", &format!("{PODS}?watch=1&resourceVersion=20"));
+    for resource_version in 21..=40 {
+        feed.event(&event("MODIFIED", &pod("a", "p", resource_version)));
+    }
+    assert_eq!(facts(&bench), 2);
+    bench.learn("x", PODS, &pod_list(20, &[item("a", "p", 19)]));
+    assert_eq!(bench.list("x", PODS).await, known("40", &["p@40"]));
+    assert_eq!(facts(&bench), 1);
+}
+
+#[tokio::test]
+async fn lists_that_are_never_read_to_their_end_keep_few_states_of_an_object() {
+    let bench = Bench::new();
+    for n in 0..30 {
+        let list = pod_list(10 + n, &[item("a", "p", 5 + n)]);
+        bench.try_learn("x", PODS, JSON, list.as_bytes(), false);
+    }
+    assert!(facts(&bench) < 10, "{}", facts(&bench));
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_list_that_came_too_late() {
+    let bench = Bench::new();
+    let list = pod_list(10, &[item("a", "p", 5)]);
+    bench.learn("x", PODS, &list);
+    let mut feed = bench.watch("x", &format!("{PODS}?watch=1&resourceVersion=10"));
+    feed.event(&event("DELETED", &pod("a", "p", 12)));
+    bench.learn("x", PODS, &list);
+    assert_eq!(bench.list("x", PODS).await, known("12", &[]));
+    assert_eq!(facts(&bench), 0);
+}
