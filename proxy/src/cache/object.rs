@@ -50,7 +50,7 @@ impl Stored {
             false => self.read(snapshot)?,
         };
         let told = rendering.item(self.form, object);
-        told.map_err(|error| StoreError::Damaged(error.to_string()))
+        told.map_err(|error| StoreError::Untold(error.to_string()))
     }
 
     /// It as a GET or an event shows it.
@@ -62,7 +62,7 @@ impl Stored {
         is_first: bool,
     ) -> Result<Bytes, StoreError> {
         let told = rendering.whole(self.form, self.read_whole(snapshot, resource)?, is_first);
-        told.map_err(|error| StoreError::Damaged(error.to_string()))
+        told.map_err(|error| StoreError::Untold(error.to_string()))
     }
 
     /// It can be read whatever becomes of the store.

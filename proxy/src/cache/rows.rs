@@ -83,15 +83,22 @@ impl Rows {
 
     /// The row of what is stored in this form. For whole rows, the object has its TypeMeta.
     pub(super) fn row(&self, form: Form, object: &Bytes) -> Result<Bytes, WireError> {
-        let row = match (form, &self.made) {
-            (Form::Row | Form::WholeRow, _) => self.ages.refresh(object, self.now),
-            (Form::Object(Encoding::Json), Some(columns)) => wire::row(columns, object, self.now),
-            // With nothing but its metadata at hand.
-            (form, _) => {
-                let metadata = wire::metadata_item(form.encoding(), object, Encoding::Json)?;
-                self.ages.refresh(&self.bare_row(&metadata)?, self.now)
+        let made = match (form, &self.made) {
+            (Form::Row | Form::WholeRow, _) => Some(self.ages.refresh(object, self.now)?),
+            // An object may be nested deeper than is read here.
+            (Form::Object(Encoding::Json), Some(columns)) => {
+                wire::row(columns, object, self.now).ok()
             }
-        }?;
+            _ => None,
+        };
+        let row = match made {
+            Some(row) => row,
+            // With nothing but its metadata at hand.
+            None => {
+                let metadata = wire::metadata_item(form.encoding(), object, Encoding::Json)?;
+                self.ages.refresh(&self.bare_row(&metadata)?, self.now)?
+            }
+        };
         match self.whole && !form.is_row() {
             true => wire::row_with_object(&row, Some(object)),
             false => Ok(row),

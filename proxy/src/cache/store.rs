@@ -76,6 +76,9 @@ pub(super) enum StoreError {
     /// What is there cannot be read; a new file could.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// What is there is whole, but cannot be told as it was asked for.
+    #[error("an object cannot be told in another form: {0}")]
+    Untold(String),
     #[error("another process has the store open")]
     InUse,
     #[error("the store cannot be used: {0}")]

@@ -278,3 +278,19 @@ async fn events_of_a_stream_of_tables_move_its_rows() {
     assert_eq!(told.matches(r#""kind":"Table""#).count(), 2, "{told}");
     assert!(told.contains(r#""type":"DELETED""#), "{told}");
 }
+
+#[tokio::test]
+async fn an_object_that_cannot_be_told_in_another_form_is_not_lost() {
+    let bench = Bench::new();
+    let spec = format!("\"spec\":{{\"x\":{}{}}}", "[".repeat(200), "]".repeat(200));
+    let deep = item("a", "deep", 5).replacen("\"spec\":{}", &spec, 1);
+    let list = pod_list(10, &[deep, item("a", "p", 6)]);
+    bench.learn("x", PODS_IN_A, &list);
+    let (_, rows) = rows(&bench, PODS_IN_A).await;
+    assert!(rows[0].starts_with(r#"["deep","#), "{rows:?}");
+    let uri = format!("{PODS_IN_A}/deep");
+    let yaml = bench.get_as("x", &uri, "application/yaml").await;
+    assert_eq!(reason(yaml), Some(Reason::Store));
+    let listed = bench.get("x", PODS_IN_A).await;
+    assert_eq!(listed.expect("known still"), list);
+}
