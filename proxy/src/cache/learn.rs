@@ -14,7 +14,8 @@ use super::inflate::Inflate;
 use super::key::{GroupResource, ObjectId};
 use super::pages::{MAX_LIST_OBJECTS, NextPage, PartialList};
 use super::responses::{
-    MAX_RESPONSE_BYTES, ResponseFact, ResponseKey, granted_path, kept_path, normalised,
+    MAX_ACCEPT_BYTES, MAX_RESPONSE_BYTES, ResponseFact, ResponseKey, granted_path, kept_path,
+    normalised,
 };
 use super::state::{Keeping, NotLearnt, Object, Seen, State};
 use super::wire::{
@@ -255,10 +256,11 @@ fn whole(path: String, request: &HeaderMap, headers: &HeaderMap, now: u64) -> Op
         value.map(str::to_owned)
     };
     let content_type = text(CONTENT_TYPE)?;
-    let key = ResponseKey {
-        path,
-        accept: normalised(&accept::of_request(request)),
-    };
+    let accept = normalised(&accept::of_request(request));
+    if accept.len() > MAX_ACCEPT_BYTES {
+        return None;
+    }
+    let key = ResponseKey { path, accept };
     let fact = ResponseFact {
         content_type,
         etag: text(ETAG),

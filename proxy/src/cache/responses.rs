@@ -15,6 +15,9 @@ const MAX_RESPONSES: usize = 512;
 /// A path with its query; the longest is that of a group's OpenAPI with its hash of 128 digits.
 const MAX_PATH_BYTES: usize = 1024;
 
+/// What a client accepts, as it is kept: several times what any stock client names. A header may be as long as a megabyte.
+pub(super) const MAX_ACCEPT_BYTES: usize = 512;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ResponseKey {
     /// With the part of its query that matters.

@@ -171,3 +171,11 @@ async fn openapi_is_answered_in_the_encoding_that_was_asked_for() {
         .await;
     assert_eq!(json.as_deref(), Ok("{}"));
 }
+
+#[tokio::test]
+async fn a_client_that_makes_up_what_it_accepts_fills_no_memory_with_it() {
+    let bench = Bench::new();
+    let made_up = format!("text/{}", "a".repeat(600));
+    bench.try_learn("x", "/version", &made_up, b"{}", true);
+    assert_eq!(bench.cache.status(now()).responses, 0);
+}
