@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::time::Instant;
@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// After a list that taught nothing, its topic is not listed again sooner.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// After one that was not answered, or broke off: the next event asks again.
+const SHORT_PAUSE: Duration = Duration::from_secs(2);
 
 /// Topics of which something is remembered: more than there are collections.
 const MAX_TOPICS: usize = 4096;
@@ -146,10 +149,13 @@ pub(super) fn list_once(
             tokio::time::sleep(serve.resume_jitter.mul_f64(fastrand::f64())).await;
             let listed = list(&serve, &asked).await;
             drop(turn);
-            if listed != Listed::Read {
-                tokio::time::sleep(PAUSE).await;
-                caught_up.store(false, Ordering::Relaxed);
-            }
+            let pause = match listed {
+                Listed::Read => return,
+                Listed::Failed => SHORT_PAUSE,
+                Listed::Refused | Listed::Useless => PAUSE,
+            };
+            tokio::time::sleep(pause).await;
+            caught_up.store(false, Ordering::Relaxed);
         };
         drain.run_until_cancelled(list).await;
     });
@@ -216,6 +222,9 @@ async fn ask_and_read(serve: &Serve, asked: &Asked) -> Listed {
             serve.cache.refused(account, &info, status);
             return Listed::Refused;
         }
+        StatusCode::TOO_MANY_REQUESTS => return Listed::Failed,
+        // It will say so again.
+        status if status.is_client_error() => return Listed::Useless,
         _ => return Listed::Failed,
     }
     let (parts, mut body) = response.into_parts();
@@ -247,9 +256,26 @@ fn list_request(asked: &Asked, uri: Uri) -> Request<Body> {
             headers.append(name.clone(), value.clone());
         }
     }
+    if let Some(accept) = accept_of_list(headers) {
+        headers.insert(header::ACCEPT, accept);
+    }
     // The learner inflates; the road is narrow.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     request
+}
+
+/// A watch asks for metadata one by one, a list for a list of it; the API server answers 406 to a list that is asked for one
+/// (`apiserver:pkg/endpoints/handlers/response.go`). `None`: nothing is to be changed.
+fn accept_of_list(headers: &HeaderMap) -> Option<HeaderValue> {
+    let accept = headers.get(header::ACCEPT)?.to_str().ok()?;
+    let clauses = accept.split(',').map(|clause| {
+        let parameters = clause.split(';').map(|parameter| match parameter.trim() {
+            "as=PartialObjectMetadata" => "as=PartialObjectMetadataList",
+            _ => parameter,
+        });
+        parameters.collect::<Vec<_>>().join(";")
+    });
+    HeaderValue::from_str(&clauses.collect::<Vec<_>>().join(",")).ok()
 }
 
 /// The LIST of a watch's scope. `None` for the legacy `/watch/` prefix, which has no LIST at its own path.
@@ -274,6 +300,18 @@ pub(super) fn list_uri(watch: &Uri) -> Option<Uri> {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_list_of_a_watch_of_metadata_asks_for_a_list_of_it() {
+        let watch = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;g=meta.k8s.io;v=v1;as=PartialObjectMetadata,application/json";
+        let list = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;g=meta.k8s.io;v=v1;as=PartialObjectMetadataList,application/json";
+        for accept in [watch, list] {
+            let headers = [(header::ACCEPT, HeaderValue::from_static(accept))];
+            let headers = headers.into_iter().collect();
+            assert_eq!(accept_of_list(&headers).unwrap(), list);
+        }
+        assert_eq!(accept_of_list(&HeaderMap::new()), None);
+    }
 
     #[test]
     fn the_list_of_a_watch_has_its_selectors_and_nothing_else_of_it() {
