@@ -6,6 +6,7 @@
 pub mod app;
 mod asked;
 pub mod body;
+mod bugs;
 pub mod config;
 pub mod serve;
 

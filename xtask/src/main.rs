@@ -4,6 +4,7 @@ mod assets;
 mod build_ebpf;
 mod check;
 mod demo;
+mod model;
 mod packages;
 mod shell;
 mod test;
@@ -27,6 +28,8 @@ enum Task {
     BuildEbpf(build_ebpf::Args),
     /// Run the main job, end to end, on a real API server (needs root).
     Demo(demo::Args),
+    /// Run random histories against a model of the API server; a failure is replayed by its seed.
+    Model(model::Args),
     /// Run every test, the demo's lines among them (needs root).
     Test(test::Args),
     /// Format, lints, house rules, licences and advisories.
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Model(args) => model::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Check(args) => check::run(&args),
     };

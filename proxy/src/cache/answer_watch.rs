@@ -15,6 +15,7 @@ use super::state::State;
 use super::watch_feed::{Start, start};
 use super::wire::{bookmark, watch_event};
 use super::{Granted, Shared, WatchAnswer, WatchFormat};
+use crate::bugs::{self, Bug};
 use crate::policy::Reason;
 
 type Chunks = Box<dyn Iterator<Item = Result<Bytes, Reason>> + Send>;
@@ -133,7 +134,8 @@ fn replay(
                 member?;
             }
             // Initial events or not: who wants no bookmarks gets none (`apiserver:pkg/storage/cacher/cacher.go`).
-            let end = options.allow_watch_bookmarks.then_some(true);
+            let is_wanted = options.allow_watch_bookmarks && !bugs::is_on(Bug::MissingBookmark);
+            let end = is_wanted.then_some(true);
             Ok((Some(Cursor::Members(None)), end))
         }
         Start::After(after) if after >= collection.resource_version => Ok((None, None)),

@@ -9,6 +9,7 @@ use super::deletions::{Deletion, Deletions};
 use super::form::Form;
 use super::key::{self, ObjectId};
 use super::last::Last;
+use crate::bugs::{self, Bug};
 use crate::identity::ServiceAccount;
 use crate::request_info::Scope;
 
@@ -165,6 +166,12 @@ impl Collection {
             || (id.is_in(self.scope.namespace.as_deref()) && self.feeds.values().any(is_ahead))
     }
 
+    /// See [`Bug::FilteredDeletedBelieved`].
+    #[cfg(test)]
+    pub(super) fn believe_gone(&mut self, id: &ObjectId) {
+        self.members.remove(id);
+    }
+
     pub(super) fn is_fed(&self) -> bool {
         !self.feeds.is_empty()
     }
@@ -176,10 +183,13 @@ impl Collection {
         list: BTreeMap<ObjectId, u64>,
         resource_version: u64,
         now: u64,
-        gone: BTreeMap<ObjectId, Gone>,
+        mut gone: BTreeMap<ObjectId, Gone>,
     ) -> Option<Vec<Change>> {
+        if bugs::is_on(Bug::GhostAfterRelist) {
+            gone.clear();
+        }
         let before = self.resource_version;
-        if self.complete && resource_version < before {
+        if self.complete && resource_version < before && !bugs::is_on(Bug::RvBackwards) {
             return None;
         }
         let mut changes = Vec::new();

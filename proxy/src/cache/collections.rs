@@ -139,6 +139,16 @@ impl Collections {
         Some(removed)
     }
 
+    /// See [`Bug::FilteredDeletedBelieved`](crate::bugs::Bug::FilteredDeletedBelieved).
+    #[cfg(test)]
+    pub(super) fn believe_gone(&mut self, resource: &GroupResource, id: &super::key::ObjectId) {
+        for collection in self.ids_of(resource) {
+            if let Some(collection) = self.get_mut(collection) {
+                collection.believe_gone(id);
+            }
+        }
+    }
+
     /// The complete collections that hold all of `scope`, with what to take of each.
     pub(super) fn covering<'c>(
         &'c self,

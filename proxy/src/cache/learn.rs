@@ -22,6 +22,7 @@ use super::wire::{
     self, ListHead, ListItem, ListSplitter, MAX_OBJECT_BYTES, ObjectMeta, WireError,
 };
 use super::{Shared, unix_seconds};
+use crate::bugs::{self, Bug};
 use crate::identity::ServiceAccount;
 use crate::request_info::accept::{self, Encoding, Representation};
 use crate::request_info::{GroupVersionResource, ObjectKey, RequestInfo, Scope, Verb};
@@ -430,7 +431,7 @@ impl List {
             list = whole;
         }
         state.learn_columns(&scope.resource, &head.columns);
-        if head.continue_token.is_empty() {
+        if head.continue_token.is_empty() || bugs::is_on(Bug::PartialListCommitted) {
             let since = list.since;
             return state.commit_list(caller, &scope, form, list, since);
         }

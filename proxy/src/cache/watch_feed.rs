@@ -16,6 +16,8 @@ use super::restored::Became;
 use super::state::{Keeping, NotLearnt, Object, Seen, State};
 use super::wire::{self, EventType, WatchEvent};
 use super::{Shared, unix_seconds};
+#[cfg(test)]
+use crate::bugs::{self, Bug};
 use crate::identity::ServiceAccount;
 use crate::request_info::{RequestInfo, Scope, Verb};
 
@@ -319,6 +321,10 @@ impl WatchFeed {
             ),
         };
         state.observe(self.collection, self.feed, observed, now);
+        #[cfg(test)]
+        if bugs::is_on(Bug::FilteredDeletedBelieved) {
+            (state.collections).believe_gone(&GroupResource::of(&self.scope.resource), &id);
+        }
         if is_unfiltered(&self.scope) {
             state.object_gone(
                 &GroupResource::of(&self.scope.resource),

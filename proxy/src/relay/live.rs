@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::resume::{Gone, Live};
 use super::{Next, Relay, Untold, catch_up, refusal};
 use crate::body::Body;
+use crate::bugs::{self, Bug};
 use crate::cache::wire::{EventType, WatchEvent, WatchSplitter};
 use crate::cache::{Missed, WatchFeed, WatchFormat};
 
@@ -61,7 +62,7 @@ impl Relay {
         } = live;
         self.times_gone = times_gone;
         self.resumed.send_replace(Some(Instant::now()));
-        if is_healed {
+        if is_healed && !bugs::is_on(Bug::GoneSwallowed) {
             match self.tell_missed().await {
                 Ok(()) => {}
                 Err(Untold::ClientGone) => return Next::End,

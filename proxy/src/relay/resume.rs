@@ -12,6 +12,7 @@ use super::course::{Course, Step};
 use super::refusal;
 use crate::asked::Asked;
 use crate::body::{self, Body};
+use crate::bugs::{self, Bug};
 use crate::cache::{Topic, WatchFeed};
 use crate::policy::Uplink;
 use crate::request_info::RequestInfo;
@@ -339,7 +340,8 @@ fn resume_uri(original: &Uri, seen: u64, deadline: Instant) -> Option<Uri> {
         }
     }
     query.append_pair("allowWatchBookmarks", "true");
-    query.append_pair("resourceVersion", &seen.to_string());
+    let from = seen + u64::from(bugs::is_on(Bug::EventLostOnResume));
+    query.append_pair("resourceVersion", &from.to_string());
     query.append_pair("timeoutSeconds", &left.as_secs().max(1).to_string());
     format!("{}?{}", original.path(), query.finish())
         .parse()

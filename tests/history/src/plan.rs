@@ -158,6 +158,8 @@ struct Generator {
     clients: Vec<Client>,
     running: Vec<bool>,
     is_cut: bool,
+    /// Reads that come next, in the dark.
+    dark_reads: usize,
     steps: Vec<Step>,
 }
 
@@ -177,6 +179,7 @@ impl Generator {
             clients: Vec::new(),
             running: Vec::new(),
             is_cut: false,
+            dark_reads: 0,
             steps: Vec::new(),
         };
         let scopes = generator.rng.usize(1..=4);
@@ -218,6 +221,10 @@ impl Generator {
 
     fn step(&mut self) {
         let step = match self.rng.u8(0..100) {
+            _ if self.dark_reads > 0 => {
+                self.dark_reads -= 1;
+                self.read()
+            }
             0..38 => self.write(),
             38..42 => Step::WriteElsewhere(self.rng.u64(1..5)),
             42..56 => self.read(),
@@ -256,8 +263,8 @@ impl Generator {
             return self.write();
         };
         let read = match self.rng.u8(0..10) {
-            0..2 => Read::Get(self.key()),
-            2..7 => self.list(),
+            0..3 => Read::Get(self.key()),
+            3..8 => self.list(),
             _ => self.watch(),
         };
         Step::Read(reader, read)
@@ -311,6 +318,10 @@ impl Generator {
 
     fn cut_or_return(&mut self) -> Step {
         self.is_cut = !self.is_cut;
+        // What is known is asked for: that is when it is told.
+        if self.is_cut && self.rng.bool() {
+            self.dark_reads = self.rng.usize(1..6);
+        }
         match (self.is_cut, self.rng.bool()) {
             (false, _) => Step::Return,
             (true, true) => Step::Cut(Face::Refused),

@@ -238,7 +238,7 @@ impl<'t> Checker<'t> {
             }
             (Request::Get(key), Answer::Object(object)) => self.got(client, origin, key, object),
             (Request::Get(key), Answer::Refused(status)) if status.code == 404 => {
-                self.missing(client, origin, key);
+                self.missing(origin, key);
             }
             (Request::Watch(scope, ask), Answer::Watch) => {
                 let stream = Stream::new(self.truth, scope, ask, origin);
@@ -329,7 +329,7 @@ impl<'t> Checker<'t> {
             let why = format!("{} was never so", objects(std::slice::from_ref(object)));
             return self.report(Property::Atomic, why);
         }
-        let known = self.known_of(client, key);
+        let known = self.known_of(Some(client), key);
         let until = self.truth.next_change(key, object.rv);
         if origin == Origin::Cache && until.is_some_and(|until| until <= known) {
             let why = format!(
@@ -342,8 +342,9 @@ impl<'t> Checker<'t> {
         }
     }
 
-    fn missing(&mut self, client: ClientId, origin: Origin, key: &Key) {
-        let known = self.known_of(client, key);
+    /// What any client was told of, Holdfast has heard.
+    fn missing(&mut self, origin: Origin, key: &Key) {
+        let known = self.known_of(None, key);
         let is_there = self.truth.at(key, known).map(|object| object.rv);
         let was_gone = match is_there {
             None => true,
@@ -360,11 +361,11 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// Until where this client was told all of what an object did.
-    fn known_of(&self, client: ClientId, key: &Key) -> u64 {
+    /// Until where this client, or any, was told all of what an object did.
+    fn known_of(&self, client: Option<ClientId>, key: &Key) -> u64 {
         let told = self.told.iter();
         let of_it = told.filter(|((who, scope), _)| {
-            *who == client && scope.is_unfiltered() && scope.holds(key)
+            client.is_none_or(|client| client == *who) && scope.is_unfiltered() && scope.holds(key)
         });
         of_it.map(|(_, rv)| *rv).max().unwrap_or_default()
     }
@@ -372,15 +373,25 @@ impl<'t> Checker<'t> {
     // --- refusals ---
 
     fn refused(&mut self, client: ClientId, request: &Request, dark: bool, status: &Status) {
+        let caller = self.clients.get(client).map_or(0, |client| client.caller);
         let (scope, follow_up) = match request {
             Request::List(scope, ask) => {
                 let any = matches!(ask.rv.as_str(), "" | "0") && ask.continue_token.is_empty();
                 (scope, any)
             }
             Request::Watch(scope, ask) => (scope, matches!(ask.rv.as_str(), "" | "0")),
-            Request::Get(_) => return,
+            Request::Get(key) => {
+                let mut owed = self.owed.iter();
+                let is_owed = owed.any(|(who, scope)| {
+                    *who == caller && scope.is_unfiltered() && scope.holds(key)
+                });
+                if dark && is_owed {
+                    let why = format!("{} is known, and is refused: {status}", key.path());
+                    self.report(Property::Answered, why);
+                }
+                return;
+            }
         };
-        let caller = self.clients.get(client).map_or(0, |client| client.caller);
         let owed = (caller, scope.clone());
         if dark && follow_up && self.owed.contains(&owed) {
             let why = format!("{scope} is known, and is refused: {status}");
