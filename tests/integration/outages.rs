@@ -16,7 +16,7 @@ use holdfast_tests::demo::Scene;
 use holdfast_tests::fixtures::SHOP;
 use holdfast_tests::{Node, Pod};
 
-use faces::{OUTAGES, Stage};
+use faces::{OUTAGES, Outage, Stage};
 use held::{Objects, Program, Seen};
 use kinds::{KINDS, Writer};
 
@@ -112,7 +112,7 @@ fn run(scene: &mut Scene<'_>, writer: &mut Writer, programs: &[Program]) -> Resu
     for (number, outage) in OUTAGES.iter().enumerate() {
         let begun = Instant::now();
         let costs = Costs::begin(scene, programs)?;
-        let after = through(scene, writer, programs, &listed, outage.strike)
+        let after = through(scene, writer, programs, &listed, outage)
             .with_context(|| format!("outage {}: {}", number + 1, outage.face))?;
         for (kind, (before, after)) in KINDS.iter().zip(listed.iter().zip(&after.listed)) {
             ensure!(
@@ -128,7 +128,7 @@ fn run(scene: &mut Scene<'_>, writer: &mut Writer, programs: &[Program]) -> Resu
             outage.face,
             begun.elapsed().as_secs_f64(),
             after.equal_after.as_secs_f64(),
-            costs.end(scene, programs)?,
+            costs.end(scene, programs, outage)?,
         ));
         listed = after.listed;
     }
@@ -146,7 +146,7 @@ fn through(
     writer: &mut Writer,
     programs: &[Program],
     before: &[Objects],
-    strike: fn(&mut Stage<'_, '_>) -> Result<()>,
+    outage: &Outage,
 ) -> Result<After> {
     let over = AtomicBool::new(false);
     std::thread::scope(|threads| {
@@ -157,7 +157,7 @@ fn through(
         let mut stage = Stage { scene, writer };
         let ended = stage
             .write()
-            .and_then(|()| strike(&mut stage))
+            .and_then(|()| (outage.strike)(&mut stage))
             .and_then(|()| stage.write())
             .and_then(|()| equal(stage.scene, programs));
         over.store(true, Ordering::Relaxed);
@@ -170,6 +170,12 @@ fn through(
             let seen = seen?;
             seen.judge(program, &listed)?;
             for backwards in seen.backwards {
+                // What Holdfast had not written yet when it was killed, it can't know of.
+                ensure!(
+                    outage.kills_holdfast(),
+                    "{} went back: {backwards}",
+                    program.name
+                );
                 say(&format!("{} went back: {backwards}", program.name));
             }
         }
@@ -214,7 +220,8 @@ impl Costs {
     }
 
     /// LISTs that each program asked for, those that reached the API server in its name, and the most of these that were of one kind.
-    fn end(&self, scene: &Scene<'_>, programs: &[Program]) -> Result<String> {
+    /// As long as Holdfast lives, no stream begins anew, and a collection is listed once at most.
+    fn end(&self, scene: &Scene<'_>, programs: &[Program], outage: &Outage) -> Result<String> {
         let entries = scene.api.audit().since(self.mark)?;
         let asked = asked(programs)?;
         let mut told = Vec::new();
@@ -231,6 +238,12 @@ impl Costs {
             most = most.max(by_resource.values().max().copied().unwrap_or_default());
             let arrived: usize = by_resource.values().sum();
             told.push(format!("{} {} / {arrived}", program.name, now - then));
+        }
+        if !outage.ends_holdfast() {
+            ensure!(most <= 1, "a collection was listed {most} times: {told:?}");
+            // client-go comes first: the others may begin anew for reasons of their own (a watch that is cut after 30 s).
+            let anew = asked.first() != self.asked.first();
+            ensure!(!anew, "client-go listed by itself: {told:?}");
         }
         Ok(format!(
             "LISTs asked for / that arrived: {}, at most {most} of one kind",

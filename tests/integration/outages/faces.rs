@@ -44,6 +44,17 @@ pub(super) struct Outage {
     pub(super) strike: fn(&mut Stage<'_, '_>) -> Result<()>,
 }
 
+impl Outage {
+    /// Streams end with the process that holds them.
+    pub(super) fn ends_holdfast(&self) -> bool {
+        self.kills_holdfast() || self.face.starts_with("Holdfast restarted")
+    }
+
+    pub(super) fn kills_holdfast(&self) -> bool {
+        self.face.starts_with("Holdfast killed")
+    }
+}
+
 pub(super) const OUTAGES: [Outage; 20] = [
     Outage {
         face: "black hole",
