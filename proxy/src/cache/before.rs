@@ -5,7 +5,6 @@ use super::Shared;
 use super::key::{GroupResource, ObjectId};
 use super::restored::Became;
 use super::state::State;
-use super::watch_feed::{Start, start};
 use crate::request_info::{GroupVersionResource, RequestInfo, Verb};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,12 +33,17 @@ impl Before {
         let is_of_now = options.resource_version.is_empty()
             && options.resource_version_match.is_empty()
             && options.continue_token.is_empty();
-        let is_whole = info.verb != Verb::Watch || start(info) == Some(Start::Everything);
         if let Some(scope) = info.scope() {
-            let of_start = info.verb == Verb::Watch && options.resource_version.is_empty();
+            let is_of_now = match info.verb {
+                // Unless all is asked for in so many words, an older API server begins with what it has at hand.
+                Verb::Watch => {
+                    options.send_initial_events == Some(true) && options.resource_version.is_empty()
+                }
+                _ => is_of_now,
+            };
             let state = shared.lock();
             let newest = state.newest(&GroupResource::of(&scope.resource), None);
-            return Self::new(&state, newest, is_whole && (is_of_now || of_start));
+            return Self::new(&state, newest, is_of_now);
         }
         let Some(object) = info.object() else {
             return Self::default();
