@@ -44,7 +44,7 @@ pub(super) fn watch(asked: &Asked<'_>) -> Result<WatchAnswer, Reason> {
         return Err(Reason::NotCacheable);
     };
     let start = start(asked.info).ok_or(Reason::BadRequest)?;
-    let state = asked.shared.lock();
+    let mut state = asked.shared.lock();
     let candidates = asked.collections(&state, &scope)?;
     let (collection, part) = candidates.into_iter().next().ok_or(Reason::Incomplete)?;
     let api_version = collection.form.api_version(&scope.resource);
@@ -62,6 +62,9 @@ pub(super) fn watch(asked: &Asked<'_>) -> Result<WatchAnswer, Reason> {
     let content_type = part.rendering.watch_content_type(part.form);
     let headers = headers::cached(content_type, asked.age(collection.confirmed), asked.request);
     let (cursor, end) = replay(asked, &state, collection, &part, start)?;
+    if resource_version == part.resource_version {
+        state.keep_part(asked.caller, &scope, &part);
+    }
     Ok(WatchAnswer {
         headers,
         frames: frames(asked.shared, part, (cursor, resource_version), &format, end),

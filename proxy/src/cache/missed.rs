@@ -9,10 +9,12 @@ use super::form::Form;
 use super::grants::Granted;
 use super::learn::{form, granted};
 use super::narrowing::Narrowing;
+use super::pages::PartialList;
 use super::reading::{Cursor, Part};
 use super::rendering::Rendering;
 use super::state::State;
 use super::{Cache, WatchFormat};
+use crate::identity::ServiceAccount;
 use crate::policy::Reason;
 use crate::request_info::{RequestInfo, Scope};
 
@@ -72,6 +74,45 @@ impl Cache {
         let end = with_bookmark.then_some(false);
         let frames = frames(&self.shared, part, start, &format, end);
         Ok(Missed { frames, format })
+    }
+}
+
+impl State {
+    /// A stream was answered from a wider collection, or from a fresher one than its own: what it was told is what its own
+    /// scope held at that RV, as a list would have said. So it can be told what it missed, should the upstream not know the RV.
+    pub(super) fn keep_part(&mut self, caller: &ServiceAccount, scope: &Scope, part: &Part) {
+        let Some(wide) = self.collections.get(part.collection) else {
+            return;
+        };
+        let own = self.collections.id(scope, part.form);
+        let own = own.and_then(|id| self.collections.get(id));
+        let is_known =
+            own.is_some_and(|own| own.complete && own.resource_version >= part.resource_version);
+        if is_known || !part.rendering.is_same() || part.form.is_row() {
+            return;
+        }
+        let members = part.after(self, wide, None);
+        let members = members.map(|member| {
+            let (id, fact) = member?;
+            Ok((id.clone(), fact.resource_version))
+        });
+        let Ok(members) = members.collect::<Result<_, Reason>>() else {
+            return;
+        };
+        let list = PartialList {
+            members,
+            kind: wide.kind.clone(),
+            list_kind: wide.list_kind.clone(),
+            resource_version: part.resource_version,
+            since: wide.confirmed,
+        };
+        let confirmed = wide.confirmed;
+        if let Err(reason) = self.commit_list(caller, scope, part.form, list, confirmed) {
+            tracing::debug!(
+                reason = reason.as_str(),
+                "a part of a collection was not kept"
+            );
+        }
     }
 }
 

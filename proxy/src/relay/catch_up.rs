@@ -26,11 +26,14 @@ const AT_ONCE: usize = 2;
 /// A list that is not read in this long is given up.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// After a list that taught nothing, its topic is not listed again sooner.
+/// After lists that taught nothing, their topic is not listed again sooner.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// After one that was not answered, or broke off: the next event asks again.
 const SHORT_PAUSE: Duration = Duration::from_secs(2);
+
+/// Once, events of another stream may have overtaken a list while it was read. Twice, the cache takes no more.
+const MAX_FRUITLESS: u32 = 2;
 
 /// Topics of which something is remembered: more than there are collections.
 const MAX_TOPICS: usize = 4096;
@@ -51,7 +54,8 @@ struct Remembered {
     turn: Weak<tokio::sync::Mutex<()>>,
     /// The upstream called this RV too old; 0: none.
     gone: u64,
-    /// A list taught nothing.
+    /// Lists in a row that taught nothing.
+    fruitless: u32,
     paused_until: Option<Instant>,
 }
 
@@ -110,11 +114,21 @@ impl CatchUp {
         gone.filter(|gone| *gone > 0)
     }
 
-    /// A list of this topic taught nothing: the next one would not either.
-    pub(super) fn pause(&self, topic: &Topic) {
+    /// What a list of this topic that was read to its end taught. `false`: no other is to be tried for now.
+    pub(super) fn note_listed(&self, topic: &Topic, is_learnt: bool) -> bool {
         let mut topics = self.topics();
         let remembered = topics.entry(topic.clone()).or_default();
-        remembered.paused_until = Some(Instant::now() + PAUSE);
+        remembered.fruitless = if is_learnt {
+            0
+        } else {
+            remembered.fruitless + 1
+        };
+        if remembered.fruitless >= MAX_FRUITLESS {
+            remembered.fruitless = 0;
+            remembered.paused_until = Some(Instant::now() + PAUSE);
+            return false;
+        }
+        true
     }
 
     fn is_paused(&self, topic: &Topic) -> bool {

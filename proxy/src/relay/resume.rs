@@ -233,11 +233,12 @@ impl WayBack {
         }
         match turn.list(&self.asked, topic).await {
             Listed::Read => {
-                let is_moved = self.course().next() != Step::List;
-                if !is_moved {
-                    self.serve.catch_up.pause(topic);
+                let is_learnt = self.course().next() != Step::List;
+                match self.serve.catch_up.note_listed(topic, is_learnt) {
+                    true if is_learnt => None,
+                    true => Some(Attempt::Failed),
+                    false => Some(self.give_up()),
                 }
-                (!is_moved).then(|| self.give_up())
             }
             // Another stream may be let, whose turn is still to come.
             Listed::Refused => {

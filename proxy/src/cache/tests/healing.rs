@@ -149,7 +149,7 @@ async fn what_another_stream_saw_deleted_is_told_by_each_collection_in_its_turn(
     );
     bench.learn("x", PODS_IN_A, &pod_list(20, &[item("a", "p", 5)]));
     let told = since(&bench, PODS_IN_A, 10).await;
-    assert_eq!(told.expect("known"), ["DELETED q@20", "BOOKMARK 20"]);
+    assert_eq!(told.expect("known"), ["DELETED q@12", "BOOKMARK 20"]);
 }
 
 #[tokio::test]
@@ -197,7 +197,11 @@ async fn more_deletions_than_are_remembered_leave_a_list_to_the_client() {
 
 /// What a stream of all pods in JSON missed since an RV.
 fn missed(bench: &Bench, seen: u64) -> Frames {
-    let uri = watch(PODS, seen);
+    missed_of(bench, PODS, seen)
+}
+
+fn missed_of(bench: &Bench, scope: &str, seen: u64) -> Frames {
+    let uri = watch(scope, seen);
     let (request, response) = (headers(ACCEPT, JSON), headers(CONTENT_TYPE, JSON));
     let topic = bench.cache.topic(&info(&uri), &request, &response);
     let missed = bench
@@ -339,5 +343,97 @@ async fn a_topic_knows_how_far_it_can_tell() {
     assert_eq!(
         (since(10), since(15), since(20)),
         (Some(20), None, Some(20))
+    );
+}
+
+#[tokio::test]
+async fn a_stream_that_was_answered_from_a_wider_collection_is_told_what_it_missed_by_a_list_of_its_own()
+ {
+    let bench = known();
+    let labelled = |name: &str, rv: u64, labels: &str| {
+        item("a", name, rv).replace(r#""uid""#, &format!(r#""labels":{{{labels}}},"uid""#))
+    };
+    let web = [
+        labelled("p", 15, r#""app":"web""#),
+        labelled("q", 16, r#""app":"db""#),
+    ];
+    bench.learn("x", PODS, &pod_list(20, &web));
+    let scope = format!("{PODS_IN_A}?labelSelector=app%3Dweb");
+    let opened = bench
+        .open_watch("x", &format!("{scope}&{WATCH_LIST}"))
+        .expect("known");
+    assert_eq!(told(opened).await, ["ADDED p@15", "BOOKMARK 20 end"]);
+    let opened = bench.open_watch("x", &watch(PODS_IN_A, 20)).expect("known");
+    assert!(told(opened).await.is_empty());
+    bench.commit().await;
+    let bench = bench.killed();
+    // The wider one goes on. It is the stream's own scope that is listed.
+    let mut feed = bench.watch("x", &watch(PODS, 20));
+    feed.event(&event("MODIFIED", &pod("a", "p", 25)));
+    bench.learn(
+        "x",
+        &scope,
+        &pod_list(30, &[labelled("s", 28, r#""app":"web""#)]),
+    );
+    bench.learn(
+        "x",
+        PODS_IN_A,
+        &pod_list(40, &[labelled("q", 16, r#""app":"db""#)]),
+    );
+    for (scope, expected) in [
+        (
+            &scope[..],
+            ["ADDED s@28", "DELETED p@30", "BOOKMARK @30"].as_slice(),
+        ),
+        (PODS_IN_A, &["DELETED p@40", "BOOKMARK @40"]),
+    ] {
+        let mut frames = missed_of(&bench, scope, 20);
+        assert_eq!(rest(&mut frames).await, expected, "{scope}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_was_answered_from_a_fresher_collection_than_its_own_is_told_from_there() {
+    let bench = known();
+    bench.learn(
+        "x",
+        PODS_IN_A,
+        &pod_list(11, &[item("a", "p", 5), item("a", "q", 6)]),
+    );
+    bench.learn(
+        "x",
+        PODS,
+        &pod_list(20, &[item("a", "p", 15), item("b", "r", 7)]),
+    );
+    let told_first = since(&bench, PODS_IN_A, 11).await;
+    assert_eq!(
+        told_first,
+        Err(Reason::Expired),
+        "the wider one was not followed then"
+    );
+    let opened = bench
+        .open_watch("x", &format!("{PODS_IN_A}?{WATCH_LIST}"))
+        .expect("known");
+    assert_eq!(told(opened).await, ["ADDED p@15", "BOOKMARK 20 end"]);
+    bench.learn("x", PODS_IN_A, &pod_list(30, &[]));
+    for (seen, expected) in [
+        (20, ["DELETED p@30", "BOOKMARK @30"].as_slice()),
+        (11, &["DELETED q@20", "DELETED p@30", "BOOKMARK @30"]),
+    ] {
+        let mut frames = missed_of(&bench, PODS_IN_A, seen);
+        assert_eq!(rest(&mut frames).await, expected, "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_stream_takes_the_grant_of_its_scope() {
+    let bench = known();
+    bench
+        .cache
+        .stream_refused(&caller("x"), &info(&watch(PODS, 10)));
+    assert_eq!(reason(bench.list("x", PODS).await), Some(Reason::NoGrant));
+    assert!(
+        bench.list("x", PODS_IN_A).await.is_err(),
+        "and of what is inside"
     );
 }
