@@ -14,5 +14,6 @@ mod outages;
 mod redirect;
 mod restore;
 mod tls;
+mod transcoding;
 mod upgrades;
 mod websockets;

@@ -79,12 +79,18 @@ impl<'a> Asked<'a> {
     }
 
     /// What can be told of a form, as the client likes it best, and how much that is: 0 is best. `None`: nothing.
-    pub(super) fn rendering(&self, form: Form) -> Option<(usize, Rendering)> {
+    /// `has_json`: what it is in JSON can be told, if it is protobuf.
+    pub(super) fn rendering(
+        &self,
+        form: Form,
+        has_json: impl Fn() -> bool,
+    ) -> Option<(usize, Rendering)> {
         let mut accepted = self.accepted.iter().enumerate();
         accepted.find_map(|(preference, wanted)| {
             let rendering = Rendering::of(form, wanted, self.rows.as_ref())?;
             // A stream has no form in YAML: what comes next in the list of what is accepted counts.
-            let is_told = self.info.verb != Verb::Watch || !rendering.is_yaml(form);
+            let is_told = (self.info.verb != Verb::Watch || !rendering.is_yaml(form))
+                && (!rendering.transcodes(form) || has_json());
             is_told.then_some((preference, rendering))
         })
     }
@@ -113,15 +119,17 @@ impl<'a> Asked<'a> {
         let mut found: Vec<_> = covering
             .inspect(|_| is_known = true)
             .filter_map(|(collection, narrowing)| {
-                let (preference, rendering) = self.rendering(collection.form)?;
-                let part = Part {
+                let mut part = Part {
                     collection: state.collections.id(&collection.scope, collection.form)?,
                     narrowing,
                     resource_version: collection.resource_version,
                     resource: collection.scope.resource.clone(),
                     form: collection.form,
-                    rendering,
+                    rendering: Rendering::Same,
                 };
+                let has_json = || part.has_json(state, collection);
+                let (preference, rendering) = self.rendering(collection.form, has_json)?;
+                part.rendering = rendering;
                 Some((preference, collection, part))
             })
             .collect();
@@ -282,7 +290,7 @@ fn find<'s>(
         });
     }
     let (fact, (_, rendering)) = known
-        .filter_map(|fact| Some((fact, asked.rendering(fact.form)?)))
+        .filter_map(|fact| Some((fact, asked.rendering(fact.form, || fact.has_json)?)))
         .min_by_key(|(fact, (preference, rendering))| {
             let freshest = Reverse(fact.resource_version);
             (freshest, *preference, !rendering.is_exact(fact.form))

@@ -144,6 +144,12 @@ fn replay(
         Start::After(after) if after >= collection.resource_version => Ok((None, None)),
         Start::After(after) => {
             part.can_tell(collection, after)?;
+            let mut deletions = collection.deletions().after(after);
+            if part.rendering.transcodes(part.form) && !deletions.all(|gone| gone.object.has_json())
+            {
+                // A list does without them.
+                return Err(Reason::Expired);
+            }
             let cursor = Cursor::Changes(Changes::since(after));
             Ok((Some(cursor), options.allow_watch_bookmarks.then_some(false)))
         }

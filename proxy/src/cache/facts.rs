@@ -33,6 +33,8 @@ pub(super) struct Fact {
     pub(super) kind: Arc<str>,
     /// The stored bytes have no TypeMeta (JSON) or no envelope (protobuf).
     pub(super) bare: bool,
+    /// What it is in JSON can be told.
+    pub(super) has_json: bool,
     /// Of the stored bytes.
     pub(super) len: u32,
     /// When the upstream last showed it, as it is written; Unix seconds.
@@ -383,6 +385,7 @@ mod tests {
             resource_version,
             kind: "Pod".into(),
             bare: true,
+            has_json: true,
             len: 10,
             learnt: 0,
             confirmed: 0,

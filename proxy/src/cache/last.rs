@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::object::Stored;
 use super::store::{Snapshot, Store, StoreError};
+use super::wire;
 use crate::request_info::GroupVersionResource;
 
 #[derive(Clone)]
@@ -45,6 +46,15 @@ impl Last {
         match self {
             Self::Shown(object) => object.len(),
             Self::Stored(kept) => kept.stored.len as usize,
+        }
+    }
+
+    /// What a protobuf event is in JSON can be told.
+    pub(super) fn has_json(&self) -> bool {
+        match self {
+            Self::Shown(object) => wire::open_envelope(object)
+                .is_ok_and(|of| wire::has_json(&of.api_version, &of.kind, &of.raw)),
+            Self::Stored(kept) => kept.stored.has_json,
         }
     }
 

@@ -22,6 +22,7 @@ pub(super) struct Stored {
     pub(super) form: Form,
     kind: Arc<str>,
     bare: bool,
+    pub(super) has_json: bool,
     pub(super) len: u32,
 }
 
@@ -34,6 +35,7 @@ impl Stored {
             form: fact.form,
             kind: fact.kind.clone(),
             bare: fact.bare,
+            has_json: fact.has_json,
             len: fact.len,
         }
     }
@@ -45,7 +47,7 @@ impl Stored {
         resource: &GroupVersionResource,
         rendering: &Rendering,
     ) -> Result<Bytes, StoreError> {
-        let object = match rendering.shows_type_meta() {
+        let object = match rendering.shows_type_meta(self.form) {
             true => self.read_whole(snapshot, resource)?,
             false => self.read(snapshot)?,
         };

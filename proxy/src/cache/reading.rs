@@ -219,6 +219,12 @@ impl Part {
             })
     }
 
+    /// What each of the members is in JSON can be told. Asked before an answer begins: a list cannot take its head back.
+    pub(super) fn has_json(&self, state: &State, collection: &Collection) -> bool {
+        let mut members = self.after(state, collection, None);
+        !members.any(|member| member.is_ok_and(|(_, fact)| !fact.has_json))
+    }
+
     /// For a Table, the row that the upstream showed of this very state, where that is known.
     pub(super) fn stored(
         &self,

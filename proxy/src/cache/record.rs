@@ -7,7 +7,7 @@ use bytes::Bytes;
 pub(super) use bincode::Encode as Record;
 
 /// Of every record. Raise it with any change below: a store of another version is set aside, never guessed at.
-pub(super) const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 4;
 
 /// Version and checksum.
 pub(super) const HEADER: usize = 5;
@@ -22,6 +22,8 @@ pub(super) struct FactRecord {
     pub(super) kind: String,
     /// The stored bytes have no TypeMeta (JSON) or no envelope (protobuf).
     pub(super) bare: bool,
+    /// What it is in JSON can be told; as of the table in `wire::transcode`, so raise [`VERSION`] with that too.
+    pub(super) has_json: bool,
     /// Of the stored bytes.
     pub(super) len: u32,
     /// Unix seconds.

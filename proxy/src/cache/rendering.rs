@@ -17,15 +17,14 @@ pub(super) enum Rendering {
     Metadata(Encoding),
     /// A Table.
     Rows(Arc<Rows>),
-    /// YAML made of JSON.
+    /// YAML made of JSON or protobuf.
     Yaml,
-    /// JSON made of YAML.
+    /// JSON made of YAML or protobuf.
     Json,
 }
 
 impl Rendering {
-    /// `None`: what is wanted can't be made of this form. JSON and protobuf are not turned into each other: that takes
-    /// the schema of each kind.
+    /// `None`: what is wanted can't be made of this form. What it is made of must have a JSON if it [`transcodes`](Self::transcodes).
     pub(super) fn of(
         form: Form,
         wanted: &Representation,
@@ -40,10 +39,22 @@ impl Rendering {
             (Form::Object(_) | Form::Metadata(_), Representation::PartialObjectMetadata(to)) => {
                 Some(Self::Metadata(*to))
             }
-            (Form::Object(Encoding::Json), Representation::Yaml) => Some(Self::Yaml),
-            (Form::Yaml, Representation::Plain(Encoding::Json)) => Some(Self::Json),
+            (Form::Object(_), Representation::Yaml) => Some(Self::Yaml),
+            (Form::Yaml | Form::PROTOBUF, Representation::Plain(Encoding::Json)) => {
+                Some(Self::Json)
+            }
             _ => None,
         }
+    }
+
+    /// Whether it turns protobuf of this form into JSON.
+    pub(super) fn transcodes(&self, form: Form) -> bool {
+        let is_made_of_json = match self {
+            Self::Yaml | Self::Json => true,
+            Self::Rows(rows) => rows.form() == Form::WholeRow,
+            Self::Same | Self::Metadata(_) => false,
+        };
+        form == Form::PROTOBUF && is_made_of_json
     }
 
     /// Whether the upstream itself wrote what is told of this form.
@@ -117,16 +128,18 @@ impl Rendering {
         }
     }
 
-    /// Whether an item of a list is made of the object with its TypeMeta.
-    pub(super) fn shows_type_meta(&self) -> bool {
-        matches!(self, Self::Rows(rows) if rows.form() == Form::WholeRow)
+    /// Whether an item of a list is made of the object with its TypeMeta or envelope.
+    pub(super) fn shows_type_meta(&self, form: Form) -> bool {
+        self.transcodes(form) || matches!(self, Self::Rows(rows) if rows.form() == Form::WholeRow)
     }
 
     /// An object as a list shows it; for a list in YAML in JSON still.
     pub(super) fn item(&self, form: Form, object: Bytes) -> Result<Bytes, WireError> {
+        let has_type_meta = matches!(self, Self::Rows(_));
+        let (form, object) = self.transcoded(form, object, has_type_meta)?;
         match self {
-            Self::Same | Self::Yaml => Ok(object),
-            Self::Json => wire::json_of(&object),
+            Self::Json if form == Form::Yaml => wire::json_of(&object),
+            Self::Same | Self::Yaml | Self::Json => Ok(object),
             Self::Metadata(to) => wire::metadata_item(form.encoding(), &object, *to),
             Self::Rows(rows) => rows.row(form, &object),
         }
@@ -140,12 +153,31 @@ impl Rendering {
         object: Bytes,
         is_first: bool,
     ) -> Result<Bytes, WireError> {
+        let (form, object) = self.transcoded(form, object, true)?;
         match self {
-            Self::Same => Ok(object),
             Self::Yaml => wire::yaml_of(&object),
-            Self::Json => wire::json_of(&object),
+            Self::Json if form == Form::Yaml => wire::json_of(&object),
+            Self::Same | Self::Json => Ok(object),
             Self::Metadata(to) => wire::metadata_of(form.encoding(), &object, *to),
             Self::Rows(rows) => rows.table(&rows.row(form, &object)?, is_first),
         }
+    }
+
+    /// An enveloped object in JSON, if that is what this is made of.
+    fn transcoded(
+        &self,
+        form: Form,
+        object: Bytes,
+        has_type_meta: bool,
+    ) -> Result<(Form, Bytes), WireError> {
+        if !self.transcodes(form) {
+            return Ok((form, object));
+        }
+        let of = wire::open_envelope(&object)?;
+        let json = match has_type_meta {
+            true => wire::json_of_protobuf(&of.api_version, &of.kind, &of.raw)?,
+            false => wire::json_item_of_protobuf(&of.api_version, &of.kind, &of.raw)?,
+        };
+        Ok((Form::JSON, json))
     }
 }

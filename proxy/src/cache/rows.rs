@@ -10,10 +10,11 @@ use super::answer::snapshot;
 use super::form::Form;
 use super::key::{GroupResource, ObjectId};
 use super::object::Stored;
+use super::rendering::Rendering;
 use super::state::State;
 use super::wire::{self, AgeColumns, Columns, WireError};
 use crate::request_info::GroupVersionResource;
-use crate::request_info::accept::Encoding;
+use crate::request_info::accept::{Encoding, Representation};
 
 /// What the rows of one resource are made with.
 pub(super) struct Rows {
@@ -31,8 +32,8 @@ pub(super) struct Rows {
 impl Rows {
     pub(super) fn can_be_made_of(&self, form: Form) -> bool {
         match form {
-            Form::Object(Encoding::Json) => true,
-            Form::Object(Encoding::Protobuf) | Form::Metadata(_) | Form::Row => !self.whole,
+            Form::Object(_) => true,
+            Form::Metadata(_) | Form::Row => !self.whole,
             Form::WholeRow => self.whole,
             Form::Yaml => false,
         }
@@ -142,9 +143,13 @@ impl Definition {
         let of = GroupResource::of(&definitions);
         let name = format!("{}.{}", resource.resource, resource.group);
         let id = ObjectId::new("", &name)?;
-        let fact = state
-            .facts
-            .find(&of, &id, &definitions.version, Form::JSON)?;
+        let facts = state.facts.get(&of, &id).iter();
+        let readable = facts.filter(|fact| {
+            *fact.version == *definitions.version
+                && matches!(fact.form, Form::Object(_))
+                && fact.has_json
+        });
+        let fact = readable.max_by_key(|fact| fact.resource_version)?;
         Some(Self {
             stored: Stored::of(state, &of, &id, fact),
             snapshot: snapshot(state).ok()?,
@@ -153,9 +158,13 @@ impl Definition {
     }
 
     fn columns(self, version: &str) -> Option<Columns> {
-        let whole = self
-            .stored
-            .read_whole(self.snapshot.as_ref(), &self.resource);
-        wire::crd_columns(&whole.ok()?, version).ok()
+        let rendering = Rendering::of(
+            self.stored.form,
+            &Representation::Plain(Encoding::Json),
+            None,
+        )?;
+        let json =
+            (self.stored).told_whole(self.snapshot.as_ref(), &self.resource, &rendering, true);
+        wire::crd_columns(&json.ok()?, version).ok()
     }
 }

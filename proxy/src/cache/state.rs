@@ -76,6 +76,14 @@ pub(super) struct Object<'o> {
     pub(super) seen: Seen,
 }
 
+impl Object<'_> {
+    /// See [`Fact`]. Found out once, here: whoever asks for JSON must know before an answer begins.
+    fn has_json(&self, resource: &GroupVersionResource) -> bool {
+        let api_version = self.form.api_version(resource);
+        self.form != Form::PROTOBUF || wire::has_json(&api_version, self.kind, self.bytes)
+    }
+}
+
 /// How an object was seen: what that makes of a state that is not, or no longer, its newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
@@ -177,6 +185,7 @@ impl State {
             resource_version: object.resource_version,
             kind: self.facts.word(object.kind),
             bare: object.bare,
+            has_json: object.has_json(resource),
             len,
             learnt: now,
             confirmed: now,
@@ -667,6 +676,7 @@ mod tests {
                 resource_version: 1,
                 kind: "Pod".into(),
                 bare: true,
+                has_json: true,
                 len: 2,
                 learnt: 0,
                 confirmed: 0,

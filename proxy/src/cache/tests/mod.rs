@@ -12,6 +12,7 @@ mod responses;
 mod restart;
 mod restored;
 mod tables;
+mod transcoding;
 mod traps;
 mod watches;
 mod writing;

@@ -69,6 +69,15 @@ pub(super) fn as_go_writes(text: &str) -> Vec<u8> {
 /// The same, piece by piece.
 pub(super) fn compact(text: &str, put: &mut impl FnMut(&[u8])) {
     let bytes = text.as_bytes();
+    let is_changed = |byte: &u8| {
+        matches!(
+            byte,
+            b' ' | b'\t' | b'\r' | b'\n' | b'<' | b'>' | b'&' | 0xe2
+        )
+    };
+    if !bytes.iter().any(is_changed) {
+        return put(bytes);
+    }
     let (mut written, mut at) = (0, 0);
     let mut in_string = false;
     while let Some(&byte) = bytes.get(at) {

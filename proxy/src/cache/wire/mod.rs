@@ -131,6 +131,8 @@ pub enum WireError {
     Malformed(&'static str),
     #[error("one {0} is larger than {1} bytes")]
     TooLarge(&'static str, usize),
+    #[error("what its protobuf is in JSON is not known: {0}")]
+    Untold(#[from] Untold),
 }
 
 /// The metadata of one object: a JSON value, or an enveloped protobuf message. Of a Table: its TypeMeta, and if it has one row, the metadata of that row's object.
