@@ -13,10 +13,13 @@ use crate::record::{
     Answer, ClientId, End, Entry, Event, ExchangeId, ListAsk, Origin, Record, Request, Store, What,
     objects,
 };
-use crate::scope::Scope;
+use crate::scope::{Resource, Scope};
 use crate::truth::{Content, Key, Object, Truth};
 use crate::wire::{List, Status, Told};
 use stream::Stream;
+
+/// Why Holdfast refuses what is older than its caller knows.
+const SHOWN_SINCE: &str = "ShownSince";
 
 /// What every history must keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +85,9 @@ struct Checker<'t> {
     pages: BTreeMap<(ClientId, String), Vec<Object>>,
     /// Callers and scopes that must be answered in the dark.
     owed: BTreeSet<(usize, Scope)>,
+    /// Callers whose streams of a resource told something since all was last quiet: what is kept may be older than that, and is
+    /// then not told to them.
+    followed: BTreeSet<(usize, Resource)>,
     /// The scopes that informers hold, since all was last quiet.
     held: Vec<(ClientId, Store)>,
     is_cut: bool,
@@ -109,6 +115,7 @@ impl<'t> Checker<'t> {
             told: BTreeMap::new(),
             pages: BTreeMap::new(),
             owed: BTreeSet::new(),
+            followed: BTreeSet::new(),
             held: Vec::new(),
             is_cut: false,
             whole_since: None,
@@ -129,18 +136,34 @@ impl<'t> Checker<'t> {
         match event {
             Event::Cut => self.is_cut = true,
             Event::Returned => self.is_cut = false,
-            Event::Disturbed | Event::Restarted => {}
+            Event::Disturbed => {}
+            Event::Restarted => self.forget_streams(),
             Event::Killed => {
                 self.whole_since = Some(BTreeSet::new());
-                self.told.clear();
-                let exchanges = self.exchanges.values_mut();
-                exchanges.for_each(|exchange| exchange.known = 0);
+                self.forget_streams();
                 self.owed.clear();
             }
         }
         let streams = self.exchanges.values_mut();
         for stream in streams.filter_map(|exchange| exchange.stream.as_mut()) {
             stream.was_disturbed();
+        }
+    }
+
+    /// What streams showed beyond what is known whole is forgotten with the process.
+    fn forget_streams(&mut self) {
+        let Some(whole_since) = &self.whole_since else {
+            return;
+        };
+        self.told
+            .retain(|(_, scope), _| whole_since.contains(scope));
+        for exchange in self.exchanges.values_mut() {
+            let (Request::List(scope, _) | Request::Watch(scope, _)) = &exchange.request else {
+                continue;
+            };
+            if !whole_since.contains(scope) {
+                exchange.known = 0;
+            }
         }
     }
 
@@ -167,37 +190,7 @@ impl<'t> Checker<'t> {
         match what {
             What::Asked(_) => {}
             What::Answered(origin, answer) => self.answered(client, &mut exchange, *origin, answer),
-            What::Told(told) => {
-                if let Some(stream) = &mut exchange.stream {
-                    let entry = self.entry;
-                    let violation = |(property, why)| Violation {
-                        entry,
-                        property,
-                        why,
-                    };
-                    let seen = stream.told(self.truth, told);
-                    self.found.extend(seen.into_iter().map(violation));
-                    if let (Some(position), Request::Watch(scope, _)) =
-                        (stream.position(), &exchange.request)
-                    {
-                        let ends_initial = matches!(
-                            told,
-                            Told::Bookmark {
-                                ends_initial: true,
-                                ..
-                            }
-                        );
-                        if ends_initial && !stream.is_of_cache_until(position) {
-                            self.told_whole(scope);
-                        }
-                        let known = match stream.is_of_cache_until(position) {
-                            true => exchange.known,
-                            false => 0,
-                        };
-                        self.tell(client, scope, known, position);
-                    }
-                }
-            }
+            What::Told(told) => self.told(client, &mut exchange, told),
             What::Garbled(why) => self.report(Property::Atomic, why.clone()),
             What::Ended(end) => {
                 if let Some(stream) = &exchange.stream
@@ -215,6 +208,37 @@ impl<'t> Checker<'t> {
         self.exchanges.insert(id, exchange);
     }
 
+    fn told(&mut self, client: ClientId, exchange: &mut Exchange, told: &Told) {
+        let (Some(stream), Request::Watch(scope, _)) = (&mut exchange.stream, &exchange.request)
+        else {
+            return;
+        };
+        let entry = self.entry;
+        let violation = |(property, why)| Violation {
+            entry,
+            property,
+            why,
+        };
+        let seen = stream.told(self.truth, told);
+        self.found.extend(seen.into_iter().map(violation));
+        let ends_initial = match told {
+            Told::Error(_) => return,
+            Told::Event(..) => false,
+            Told::Bookmark { ends_initial, .. } => *ends_initial,
+        };
+        let caller = self.clients.get(client).map_or(0, |client| client.caller);
+        self.followed.insert((caller, scope.resource));
+        let Some(position) = stream.position() else {
+            return;
+        };
+        let from_cache = stream.is_of_cache_until(position);
+        if ends_initial && !from_cache {
+            self.told_whole(scope);
+        }
+        let known = if from_cache { exchange.known } else { 0 };
+        self.tell(client, scope, known, position);
+    }
+
     fn answered(
         &mut self,
         client: ClientId,
@@ -225,8 +249,9 @@ impl<'t> Checker<'t> {
         match (&exchange.request, answer) {
             (_, Answer::Malformed(why)) => self.report(Property::Atomic, why.clone()),
             (Request::List(scope, ask), Answer::List(list)) => {
-                // With a limit an RV is exact: the client has what it asked for, however old.
-                let is_chosen = ask.exact || (ask.limit.is_some() && !ask.rv.is_empty());
+                // An exact RV, as a limit makes it, and the next page: the client has what it asked for, however old.
+                let is_exact = ask.exact || (ask.limit.is_some() && !ask.rv.is_empty());
+                let is_chosen = is_exact || !ask.continue_token.is_empty();
                 let known = match origin == Origin::Cache && !is_chosen {
                     true => exchange.known,
                     false => 0,
@@ -238,7 +263,7 @@ impl<'t> Checker<'t> {
             }
             (Request::Get(key), Answer::Object(object)) => self.got(client, origin, key, object),
             (Request::Get(key), Answer::Refused(status)) if status.code == 404 => {
-                self.missing(origin, key);
+                self.missing(client, origin, key);
             }
             (Request::Watch(scope, ask), Answer::Watch) => {
                 let stream = Stream::new(self.truth, scope, ask, origin);
@@ -258,8 +283,9 @@ impl<'t> Checker<'t> {
         let mut items = match ask.continue_token.as_str() {
             "" => Vec::new(),
             token => {
-                let before = self.pages.remove(&(client, token.to_owned()));
-                before.unwrap_or_default()
+                // Not taken out: the same list, asked for twice at once, has the same tokens.
+                let before = self.pages.get(&(client, token.to_owned()));
+                before.cloned().unwrap_or_default()
             }
         };
         items.extend(list.items.iter().cloned());
@@ -308,10 +334,6 @@ impl<'t> Checker<'t> {
     /// A client was told an RV of a scope, and knew of one when it asked: 0 where an older one may answer. What the API server
     /// itself tells may be older when the client asked for any.
     fn tell(&mut self, client: ClientId, scope: &Scope, known: u64, rv: u64) {
-        let whole_since = self.whole_since.as_ref();
-        if whole_since.is_some_and(|scopes| !scopes.contains(scope)) {
-            return;
-        }
         let told = self.told.entry((client, scope.clone())).or_default();
         *told = rv.max(*told);
         if rv < known {
@@ -329,7 +351,7 @@ impl<'t> Checker<'t> {
             let why = format!("{} was never so", objects(std::slice::from_ref(object)));
             return self.report(Property::Atomic, why);
         }
-        let known = self.known_of(Some(client), key);
+        let known = self.known_of(client, key);
         let until = self.truth.next_change(key, object.rv);
         if origin == Origin::Cache && until.is_some_and(|until| until <= known) {
             let why = format!(
@@ -342,9 +364,8 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// What any client was told of, Holdfast has heard.
-    fn missing(&mut self, origin: Origin, key: &Key) {
-        let known = self.known_of(None, key);
+    fn missing(&mut self, client: ClientId, origin: Origin, key: &Key) {
+        let known = self.known_of(client, key).max(self.known_whole(key));
         let is_there = self.truth.at(key, known).map(|object| object.rv);
         let was_gone = match is_there {
             None => true,
@@ -361,12 +382,24 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// Until where this client, or any, was told all of what an object did.
-    fn known_of(&self, client: Option<ClientId>, key: &Key) -> u64 {
+    /// Until where this client was told all of what an object did.
+    fn known_of(&self, client: ClientId, key: &Key) -> u64 {
         let told = self.told.iter();
         let of_it = told.filter(|((who, scope), _)| {
-            client.is_none_or(|client| client == *who) && scope.is_unfiltered() && scope.holds(key)
+            *who == client && scope.is_unfiltered() && scope.holds(key)
         });
+        of_it.map(|(_, rv)| *rv).max().unwrap_or_default()
+    }
+
+    /// As [`known_of`](Self::known_of), of whoever it was: Holdfast has heard it too, and had all from before.
+    fn known_whole(&self, key: &Key) -> u64 {
+        let is_whole = |scope: &Scope| {
+            let whole_since = self.whole_since.as_ref();
+            whole_since.is_none_or(|scopes| scopes.contains(scope))
+        };
+        let told = self.told.iter();
+        let of_it = told
+            .filter(|((_, scope), _)| scope.is_unfiltered() && scope.holds(key) && is_whole(scope));
         of_it.map(|(_, rv)| *rv).max().unwrap_or_default()
     }
 
@@ -393,6 +426,9 @@ impl<'t> Checker<'t> {
             }
         };
         let owed = (caller, scope.clone());
+        if status.cause == SHOWN_SINCE && self.followed.contains(&(caller, scope.resource)) {
+            return;
+        }
         if dark && follow_up && self.owed.contains(&owed) {
             let why = format!("{scope} is known, and is refused: {status}");
             self.report(Property::Answered, why);
@@ -416,6 +452,7 @@ impl<'t> Checker<'t> {
             };
             self.found.extend(seen.into_iter().map(violation));
         }
+        self.followed.clear();
         for (client, store) in std::mem::take(&mut self.held) {
             if !store.synced {
                 let why = format!("client {client} never synced with {}", store.scope);
