@@ -177,20 +177,14 @@ impl WayBack {
 
     async fn attempt(&mut self) -> Attempt {
         loop {
-            match self.course().next() {
-                Step::Resume => match self.watch(self.seen, false).await {
-                    Some(attempt) => return attempt,
-                    None => continue,
-                },
-                Step::Heal(from) => match self.watch(from, true).await {
-                    Some(attempt) => return attempt,
-                    None => continue,
-                },
-                Step::List => match self.list().await {
-                    Some(attempt) => return attempt,
-                    None => continue,
-                },
-                Step::GiveUp => return self.give_up(),
+            let attempt = match self.course().next() {
+                Step::Resume => self.watch(self.seen, false).await,
+                Step::Heal(from) => self.watch(from, true).await,
+                Step::List => self.list().await,
+                Step::GiveUp => Some(self.give_up()),
+            };
+            if let Some(attempt) = attempt {
+                return attempt;
             }
         }
     }
@@ -252,14 +246,18 @@ impl WayBack {
 
     /// Asks for the client's own watch, from where it goes on. `None`: that is too old, and the next step is to be chosen anew.
     async fn watch(&mut self, from: u64, is_healed: bool) -> Option<Attempt> {
-        let Some(uri) = resume_uri(&self.asked.uri, from, self.deadline) else {
+        let uri = resume_uri(&self.asked.uri, from, self.deadline);
+        let parsed = uri.and_then(|uri| {
+            let info = RequestInfo::parse(&self.asked.method, &uri).ok()?;
+            Some((uri, info))
+        });
+        let Some((uri, info)) = parsed else {
             return Some(Attempt::done(Back::End));
         };
         let mut request = Request::new(body::empty());
         *request.method_mut() = self.asked.method.clone();
-        *request.uri_mut() = uri.clone();
+        *request.uri_mut() = uri;
         *request.headers_mut() = self.asked.headers.clone();
-        let info = RequestInfo::parse(&self.asked.method, &uri).ok()?;
         let before = self.serve.cache.before(&info);
         let forwarded = (self.serve.upstream).forward(&self.asked.lane, request, true);
         let Ok(response) = forwarded.await else {
