@@ -62,7 +62,9 @@ impl<'a> Asked<'a> {
             return Err(Reason::UnmodelledQuery);
         }
         let accepted = accept::of_request(request);
-        let wants_rows = info.is_resource_request && accepted.contains(&Representation::Table);
+        // Nothing is read for who is told nothing.
+        let wants_rows =
+            accepted.contains(&Representation::Table) && may_read(&shared.lock(), caller, info);
         let rows = wants_rows
             .then(|| Rows::of(shared, &info.group_version_resource(), info.whole_rows, now))
             .flatten();
@@ -159,6 +161,17 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// Whether the caller was let read what it asks for, if that is of a resource.
+fn may_read(state: &State, caller: &ServiceAccount, info: &RequestInfo) -> bool {
+    match granted(info) {
+        Some(Granted::Scope(scope)) => state.grants.covers_scope(caller, &scope),
+        Some(Granted::Object(key)) => {
+            ObjectId::of(&key).is_some_and(|id| state.may_get(caller, &key, &id))
+        }
+        _ => false,
+    }
+}
+
 /// Of the resource that is asked for.
 fn max_age(shared: &Shared, info: &RequestInfo) -> Option<u64> {
     let of_resource = |max_age: &&config::MaxAge| {
@@ -248,8 +261,7 @@ fn find<'s>(
             .map(|(_, collection)| collection);
         collections.filter(|collection| collection.scope.resource == key.resource)
     };
-    let is_member = |scope: &Scope| of_version().any(|c| c.scope == *scope && c.contains(id));
-    if !state.grants.covers_object(asked.caller, key, is_member) {
+    if !state.may_get(asked.caller, key, id) {
         return Err(no_grant(state, &resource));
     }
     let vouching = |fact: &Fact| {

@@ -25,7 +25,7 @@ use super::{Shared, unix_seconds};
 use crate::bugs::{self, Bug};
 use crate::identity::ServiceAccount;
 use crate::request_info::accept::{self, Encoding, Representation};
-use crate::request_info::{GroupVersionResource, ObjectKey, RequestInfo, Scope, Verb};
+use crate::request_info::{ObjectKey, RequestInfo, Scope, Verb};
 
 /// Learns from one body. `finish` commits; dropped without it, everything it would have proved (a complete list, a whole response) is discarded.
 pub struct Learner {
@@ -300,11 +300,9 @@ impl What {
                     Form::Yaml => body.into(),
                     _ => trimmed(body),
                 };
-                if let Ok(meta) = read_meta(form, &body) {
-                    let read = meta.resource_version;
-                    before.compare(&mut shared.lock(), &key.resource, read);
-                }
-                learn_object(shared, &key, form, body, now)
+                let meta = read_meta(form, &body).map_err(|_| NotLearnt::Malformed)?;
+                before.compare(&mut shared.lock(), &key.resource, meta.resource_version);
+                learn_object(shared, &key, (form, &body), &meta, now)
             }
             Self::Response(key, fact, body) => {
                 let learnt = shared.lock().learn_response(key, fact, &body);
@@ -460,14 +458,14 @@ pub(super) fn trimmed(mut body: Vec<u8>) -> Bytes {
     body.into()
 }
 
+/// Learns an object from an answer about it alone; `meta` is what was read of `body`.
 pub(super) fn learn_object(
     shared: &Shared,
     key: &ObjectKey,
-    form: Form,
-    body: Bytes,
+    (form, body): (Form, &Bytes),
+    meta: &ObjectMeta,
     now: u64,
 ) -> Result<(), NotLearnt> {
-    let meta = read_meta(form, &body).map_err(|_| NotLearnt::Malformed)?;
     if meta.api_version != form.api_version(&key.resource) || !form.is_kind(&meta.kind) {
         return Err(NotLearnt::OtherRepresentation);
     }
@@ -476,9 +474,13 @@ pub(super) fn learn_object(
     let id = ObjectId::of(key)
         .filter(|_| is_it)
         .ok_or(NotLearnt::Malformed)?;
-    let (bytes, bare) = bare_object(form, &body)?;
+    let Bare {
+        bytes,
+        bare,
+        columns,
+    } = bare_object(form, body)?;
     let mut state = shared.lock();
-    learn_columns(&mut state, &key.resource, form, &body);
+    state.learn_columns(&key.resource, &columns);
     let object = Object {
         id: &id,
         form,
@@ -493,38 +495,48 @@ pub(super) fn learn_object(
     state.learn_object(&key.resource, &object, now).map(drop)
 }
 
-/// A Table of one row may say what its columns are.
-pub(super) fn learn_columns(
-    state: &mut State,
-    resource: &GroupVersionResource,
-    form: Form,
-    table: &Bytes,
-) {
-    if form.is_row()
-        && let Ok(table) = wire::open_table(table)
-    {
-        state.learn_columns(resource, &table.columns);
-    }
+/// See [`bare_object`].
+pub(super) struct Bare {
+    pub(super) bytes: Bytes,
+    /// That took its TypeMeta or envelope away.
+    pub(super) bare: bool,
+    /// What a Table of one row says its columns are; empty if it does not.
+    pub(super) columns: Bytes,
 }
 
-/// An object as a list shows it, and whether that took its TypeMeta or envelope away.
-pub(super) fn bare_object(form: Form, object: &Bytes) -> Result<(Bytes, bool), NotLearnt> {
-    match form {
+/// An object as a list shows it.
+pub(super) fn bare_object(form: Form, object: &Bytes) -> Result<Bare, NotLearnt> {
+    let columns = Bytes::new();
+    Ok(match form {
         // A list of metadata shows each item's TypeMeta.
-        Form::Metadata(Encoding::Json) => Ok((object.clone(), false)),
-        Form::Yaml => Ok((object.clone(), false)),
+        Form::Metadata(Encoding::Json) | Form::Yaml => Bare {
+            bytes: object.clone(),
+            bare: false,
+            columns,
+        },
         Form::Row | Form::WholeRow => {
             let table = wire::open_table(object).map_err(|_| NotLearnt::Malformed)?;
-            Ok((table.row, false))
+            Bare {
+                bytes: table.row,
+                bare: false,
+                columns: table.columns,
+            }
         }
         Form::Object(Encoding::Json) => {
-            let bare = wire::without_type_meta(object);
-            let is_bare = bare.len() != object.len();
-            Ok((bare, is_bare))
+            let bytes = wire::without_type_meta(object);
+            Bare {
+                bare: bytes.len() != object.len(),
+                bytes,
+                columns,
+            }
         }
         Form::Object(Encoding::Protobuf) | Form::Metadata(Encoding::Protobuf) => {
             let envelope = wire::open_envelope(object).map_err(|_| NotLearnt::Malformed)?;
-            Ok((envelope.raw, true))
+            Bare {
+                bytes: envelope.raw,
+                bare: true,
+                columns,
+            }
         }
-    }
+    })
 }

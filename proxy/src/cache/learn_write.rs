@@ -18,7 +18,8 @@ use super::state::{Keeping, NotLearnt, State};
 use super::wire::{self, MAX_OBJECT_BYTES};
 use super::{Shared, unix_seconds};
 use crate::identity::ServiceAccount;
-use crate::request_info::{ObjectKey, RequestInfo, Scope, Verb};
+use crate::request_info::accept::Encoding;
+use crate::request_info::{ObjectKey, RequestInfo, Verb};
 
 /// Learns from the body of one 2xx answer to a write. Dropped without `finish`, only the write itself is remembered.
 pub struct WriteLearner {
@@ -61,7 +62,7 @@ impl WriteLearner {
         }
         let form = form(info, request, &response.headers)?;
         let mut inflate = Inflate::new(request, &response.headers)?;
-        if form.encoding() == crate::request_info::accept::Encoding::Protobuf {
+        if form.encoding() == Encoding::Protobuf {
             inflate.leave_indentation();
         }
         Some(Self {
@@ -122,7 +123,7 @@ impl WriteLearner {
             return Err(NotLearnt::OtherRepresentation);
         }
         if object.name.is_empty() {
-            object.name = meta.name;
+            object.name = meta.name.clone();
             let created = meta.resource_version;
             before.compare(&mut shared.lock(), &object.resource, created);
         }
@@ -135,7 +136,7 @@ impl WriteLearner {
         if !is_of_use(&shared.lock(), &caller, &object, &meta.kind, form) {
             return Ok(());
         }
-        learn_object(&shared, &object, form, body, now)?;
+        learn_object(&shared, &object, (form, &body), &meta, now)?;
         let mut state = shared.lock();
         let shown = meta.resource_version;
         state
@@ -161,14 +162,10 @@ fn is_of_use(
     let of_form = |(_, collection): &(u64, &super::collection::Collection)| {
         collection.scope.resource == object.resource && collection.form == form
     };
-    let is_member = |scope: &Scope| {
-        let mut collections = state.collections.of(&resource);
-        collections.any(|(_, c)| c.scope == *scope && c.contains(&id))
-    };
     let mut collections = state.collections.of(&resource).filter(of_form);
     let is_kind = collections.all(|(_, c)| c.kind.is_empty() || &*c.kind == kind);
     let is_known = !state.facts.get(&resource, &id).is_empty();
-    is_kind && (is_known || state.grants.covers_object(caller, object, is_member))
+    is_kind && (is_known || state.may_get(caller, object, &id))
 }
 
 impl State {

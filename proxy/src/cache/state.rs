@@ -30,7 +30,7 @@ use crate::request_info::{GroupVersionResource, ObjectKey, Scope};
 pub(super) enum NotLearnt {
     /// Not what the upstream said it was, or cut off.
     Malformed,
-    /// A Table, or metadata alone: no object of this resource.
+    /// Another kind or version than was asked for.
     OtherRepresentation,
     /// Something it holds was forgotten while it was being read.
     Overtaken,
@@ -405,6 +405,21 @@ impl State {
         }
     }
 
+    /// Whether the upstream let this caller GET the object, or read a scope that it is in.
+    pub(super) fn may_get(
+        &self,
+        caller: &ServiceAccount,
+        object: &ObjectKey,
+        id: &ObjectId,
+    ) -> bool {
+        let resource = GroupResource::of(&object.resource);
+        let is_member = |scope: &Scope| {
+            let mut collections = self.collections.of(&resource);
+            collections.any(|(_, c)| c.scope == *scope && c.contains(id))
+        };
+        self.grants.covers_object(caller, object, is_member)
+    }
+
     /// Gives up the collections of a resource that hold a member without its fact.
     pub(super) fn give_up_unsound(&mut self, resource: &GroupResource) {
         for id in self.collections.ids_of(resource) {
@@ -430,20 +445,16 @@ impl State {
             return;
         };
         let resource = GroupResource::of(&object.resource);
-        for form in Form::ALL {
+        let facts = self.facts.get(&resource, &id).iter();
+        let of_version = facts.filter(|fact| *fact.version == *object.resource.version);
+        for fact in of_version.cloned().collect::<Vec<_>>() {
             let is_held = self.collections.of(&resource).any(|(_, collection)| {
                 collection.scope.resource == object.resource
-                    && collection.form == form
+                    && collection.form == fact.form
                     && collection.may_hold(&id)
             });
-            if is_held {
-                continue;
-            }
-            let facts = self.facts.get(&resource, &id).to_vec();
-            for fact in facts {
-                if fact.form == form && *fact.version == *object.resource.version {
-                    self.forget(&resource, &id, fact.state());
-                }
+            if !is_held {
+                self.forget(&resource, &id, fact.state());
             }
         }
     }

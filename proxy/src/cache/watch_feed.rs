@@ -10,7 +10,7 @@ use super::collection::{Event, What};
 use super::form::Form;
 use super::grants::Granted;
 use super::key::{GroupResource, ObjectId, is_unfiltered};
-use super::learn::{bare_object, form, granted, learn_columns};
+use super::learn::{Bare, bare_object, form, granted};
 use super::pages::{MAX_LIST_OBJECTS, PartialList};
 use super::restored::Became;
 use super::state::{Keeping, NotLearnt, Object, Seen, State};
@@ -271,8 +271,12 @@ impl WatchFeed {
             self.deleted(state, event, id, now);
             return Ok(());
         }
-        let (bytes, bare) = bare_object(self.form, &event.object)?;
-        learn_columns(state, &self.scope.resource, self.form, &event.object);
+        let Bare {
+            bytes,
+            bare,
+            columns,
+        } = bare_object(self.form, &event.object)?;
+        state.learn_columns(&self.scope.resource, &columns);
         let object = Object {
             id: &id,
             form: self.form,
