@@ -117,14 +117,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn caller(name: &str) -> ServiceAccount {
-        ServiceAccount {
-            namespace: "a".to_owned(),
-            name: name.to_owned(),
-            uid: "1".to_owned(),
-        }
-    }
+    use crate::cache::tests::caller;
 
     fn pods() -> GroupResource {
         GroupResource {

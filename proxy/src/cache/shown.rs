@@ -54,15 +54,8 @@ impl Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::tests::caller;
     use crate::request_info::GroupVersionResource;
-
-    fn caller(name: &str) -> ServiceAccount {
-        ServiceAccount {
-            namespace: "a".to_owned(),
-            name: name.to_owned(),
-            uid: "1".to_owned(),
-        }
-    }
 
     fn pods(namespace: Option<&str>) -> Scope {
         Scope {

@@ -184,7 +184,7 @@ fn now() -> SystemTime {
     SystemTime::now()
 }
 
-fn caller(name: &str) -> ServiceAccount {
+pub(super) fn caller(name: &str) -> ServiceAccount {
     ServiceAccount {
         namespace: "a".to_owned(),
         name: name.to_owned(),
