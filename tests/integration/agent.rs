@@ -85,12 +85,7 @@ fn sigterm_drops_the_links_first_lets_answers_finish_and_exits_0() -> Result<()>
     scene.online()?;
     let pod = scene.reaching_pod(WEB)?;
     let informer = pod.informer("held", &["-namespace", SHOP])?;
-    informer.wait_for("a synced informer", SOON, |lines| {
-        lines
-            .iter()
-            .any(|line| line["event"] == "synced")
-            .then_some(())
-    })?;
+    informer.synced(SOON)?;
     let (status, took) = scene.holdfast.terminate(DRAINED_WITHIN * 2)?;
     ensure!(status.code() == Some(0), "it ended with {status}");
     ensure!(took < DRAINED_WITHIN, "it took {took:?}");

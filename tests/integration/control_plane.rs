@@ -61,12 +61,7 @@ fn real_in_cluster_clients_run_unmodified_in_a_pod() -> Result<()> {
         Pod::start(&node, &api.admit(fixtures::SHOP, "web-1", fixtures::WEB)?)?.with_road()?;
     let mark = api.audit().mark()?;
     let informer = pod.informer("informer", &["-namespace", fixtures::SHOP])?;
-    informer.wait_for("a synced informer", CLIENT, |lines| {
-        lines
-            .iter()
-            .any(|line| line["event"] == "synced")
-            .then_some(())
-    })?;
+    informer.synced(CLIENT)?;
     let python = pod.python("list", &["list", "--namespace", fixtures::SHOP])?;
     ensure!(python.wait(CLIENT)?.success(), "{}", python.tail());
     let kubectl = pod.kubectl(&["get", "configmaps"])?.output()?;

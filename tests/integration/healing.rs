@@ -92,10 +92,7 @@ fn raw_watch(pod: &Pod<'_>, name: &str, path: &str, accept: &str, more: &str) ->
 
 fn informer(pod: &Pod<'_>, name: &str, args: &[&str]) -> Result<Process> {
     let informer = pod.informer(name, &[&["-namespace", SHOP], args].concat())?;
-    informer.wait_for("a synced informer", SYNCED_WITHIN, |lines| {
-        let mut lines = lines.iter();
-        lines.any(|line| line["event"] == "synced").then_some(())
-    })?;
+    informer.synced(SYNCED_WITHIN)?;
     Ok(informer)
 }
 

@@ -52,12 +52,7 @@ fn after_a_restart_of_the_api_server_an_informer_goes_on_and_knows_of_nothing() 
     scene.online()?;
     let pod = scene.reaching_pod(WEB)?;
     let informer = pod.informer("informer", &["-namespace", SHOP])?;
-    informer.wait_for("a synced informer", SYNCED_WITHIN, |lines| {
-        lines
-            .iter()
-            .any(|line| line["event"] == "synced")
-            .then_some(())
-    })?;
+    informer.synced(SYNCED_WITHIN)?;
     scene.strike(Fault::Refused)?;
     pod.run(pod.get("/version"))?;
     scene.online()?;
@@ -83,12 +78,7 @@ fn a_flapping_link_loses_no_event_and_doubles_none() -> Result<()> {
     scene.online()?;
     let pod = scene.reaching_pod(WEB)?;
     let informer = pod.informer("informer", &["-namespace", SHOP])?;
-    informer.wait_for("a synced informer", SYNCED_WITHIN, |lines| {
-        lines
-            .iter()
-            .any(|line| line["event"] == "synced")
-            .then_some(())
-    })?;
+    informer.synced(SYNCED_WITHIN)?;
     for flap in 0..FLAPS {
         scene.strike(Fault::BlackHole)?;
         configmap(&scene.api, &format!("dark-{flap}"), "soup")?;

@@ -37,10 +37,7 @@ fn a_restored_etcd_is_noticed_and_no_client_keeps_what_never_was() -> Result<()>
         informer.wait_for(&format!("{event} {name}"), RELISTED_WITHIN, found)
     };
     for watching in [&informer, &pods] {
-        watching.wait_for("a synced informer", SOON, |lines| {
-            let mut lines = lines.iter();
-            lines.any(|line| line["event"] == "synced").then_some(())
-        })?;
+        watching.synced(SOON)?;
     }
     configmap(&scene.api, "ghost", "soup")?;
     delete(&scene.api, "menu-1")?;

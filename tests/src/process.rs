@@ -103,6 +103,14 @@ impl Process {
         })
     }
 
+    /// Waits until an informer says that it has all; its line that says so.
+    pub fn synced(&self, deadline: Duration) -> Result<Value> {
+        self.wait_for("an informer's sync", deadline, |lines| {
+            let mut lines = lines.iter();
+            lines.find(|line| line["event"] == "synced").cloned()
+        })
+    }
+
     /// The last lines of both outputs.
     pub fn tail(&self) -> String {
         let last = |text: String| {

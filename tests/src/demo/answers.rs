@@ -17,12 +17,7 @@ pub(super) fn no_is_said_right(scene: &mut Scene<'_>) -> Result<Report> {
     let pod = scene.reaching_pod(WEB)?;
     configmap(&scene.api, "gone", "yesterday's soup")?;
     let informer = pod.informer("watcher", &["-namespace", SHOP])?;
-    informer.wait_for("a synced informer", SEEN_WITHIN, |lines| {
-        lines
-            .iter()
-            .any(|line| line["event"] == "synced")
-            .then_some(())
-    })?;
+    informer.synced(SEEN_WITHIN)?;
     delete(&scene.api, "gone")?;
     informer.wait_for("the deletion", SEEN_WITHIN, |lines| {
         lines

@@ -52,12 +52,7 @@ pub(super) fn grants_are_not_shared(scene: &mut Scene<'_>) -> Result<Report> {
         }
     }
     let informer = second.informer("widgets", &["-namespace", SHOP, "-gvr", WIDGETS_GVR])?;
-    informer.wait_for("a synced informer", SYNCED_WITHIN, |lines| {
-        lines
-            .iter()
-            .any(|line| line["event"] == "synced")
-            .then_some(())
-    })?;
+    informer.synced(SYNCED_WITHIN)?;
     report.saw(
         "new pod, same account: informer of a custom resource",
         "synced",

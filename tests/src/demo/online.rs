@@ -157,12 +157,7 @@ pub(super) fn writes_come_back(scene: &mut Scene<'_>) -> Result<Report> {
     scene.online()?;
     let pod = scene.reaching_pod(WEB)?;
     let informer = pod.informer("watcher", &["-namespace", SHOP])?;
-    informer.wait_for("a synced informer", SEEN_WITHIN, |lines| {
-        lines
-            .iter()
-            .any(|line| line["event"] == "synced")
-            .then_some(())
-    })?;
+    informer.synced(SEEN_WITHIN)?;
 
     let create = pod.informer("create", &["-namespace", SHOP, "-create", "by-go"])?;
     ensure!(

@@ -45,12 +45,7 @@ pub(super) fn pods_reach_holdfast(scene: &mut Scene<'_>) -> Result<Report> {
         report.saw(format!("{who}: getpeername"), text(peer, "remote"));
         report.saw(format!("{who}: leaf issued by"), text(peer, "issuer"));
     }
-    informer.wait_for("a synced informer", INFORMER_RETRIES, |lines| {
-        lines
-            .iter()
-            .any(|line| line["event"] == "synced")
-            .then_some(())
-    })?;
+    informer.synced(INFORMER_RETRIES)?;
     report.saw("informer that ran before Holdfast did", "synced");
     Ok(report)
 }

@@ -43,12 +43,7 @@ pub(super) fn nothing_is_missed(scene: &mut Scene<'_>) -> Result<Report> {
         ),
     ];
     for (_, _, process) in &streams {
-        process.wait_for("a synced informer", SYNCED_WITHIN, |lines| {
-            lines
-                .iter()
-                .any(|line| line["event"] == "synced")
-                .then_some(())
-        })?;
+        process.synced(SYNCED_WITHIN)?;
     }
     let (mark, cut) = (scene.api.audit().mark()?, now());
     scene.strike(Fault::BlackHole)?;

@@ -19,23 +19,14 @@ pub(super) fn watches_go_on(scene: &mut Scene<'_>) -> Result<Report> {
     scene.online()?;
     let pod = scene.reaching_pod(WEB)?;
     let held = pod.informer("held", &["-namespace", SHOP])?;
-    held.wait_for("a synced informer", SYNCED_WITHIN * SLACK, |lines| {
-        lines
-            .iter()
-            .any(|line| line["event"] == "synced")
-            .then_some(())
-    })?;
+    held.synced(SYNCED_WITHIN * SLACK)?;
     // The informer reads protobuf, the plain watch below JSON: what was read in neither encoding is told in neither.
     scene.teach(&pod)?;
     let struck = now();
     scene.strike(Fault::Refused)?;
 
     let fresh = pod.informer("fresh", &["-namespace", SHOP, "-requests"])?;
-    let synced = fresh.wait_for(
-        "an informer synced offline",
-        SYNCED_WITHIN * SLACK,
-        |lines| lines.iter().find(|line| line["event"] == "synced").cloned(),
-    )?;
+    let synced = fresh.synced(SYNCED_WITHIN * SLACK)?;
     ensure!(
         synced["items"].as_u64() >= u64::try_from(MENUS).ok(),
         "too few objects: {synced}"
