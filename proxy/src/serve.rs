@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -23,6 +23,7 @@ use crate::policy::{self, Decision, Failure, Reason};
 use crate::relay::{CatchUp, Relay};
 use crate::request_info::{RequestInfo, Verb};
 use crate::respond;
+use crate::runtime;
 use crate::runtime::metrics::{Metrics, Origin};
 use crate::tee;
 use crate::tls::Terminator;
@@ -148,7 +149,7 @@ async fn serve_request(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let version = request.version();
-    let asked = Asked::of(&serve.identity, client, &request, SystemTime::now());
+    let asked = Asked::of(&serve.identity, client, &request, runtime::now());
     if let Caller::Unknown(reason) = asked.caller {
         serve.metrics.unknown_caller(reason);
     }
@@ -249,7 +250,7 @@ fn learn(
     let (parts, body) = response.into_parts();
     let learner = serve
         .cache
-        .learner(account, info, &asked.headers, &parts, SystemTime::now());
+        .learner(account, info, &asked.headers, &parts, runtime::now());
     let body = match learner {
         Some(learner) => {
             let learner = learner.since(before);
@@ -272,7 +273,7 @@ fn learn_write(
     };
     let (parts, body) = response.into_parts();
     let exchange = (&asked.headers, &parts);
-    let now = SystemTime::now();
+    let now = runtime::now();
     let learner = serve
         .cache
         .write_learner(account, info, before, exchange, now);
@@ -307,7 +308,7 @@ fn from_cache(serve: &Arc<Serve>, asked: &Asked) -> (Response<Body>, Origin) {
     };
     match serve
         .cache
-        .answer(account, info, &asked.headers, SystemTime::now())
+        .answer(account, info, &asked.headers, runtime::now())
     {
         Ok(Answer::Response(response)) => (response, Origin::Cache),
         Ok(Answer::Watch(start)) => (Relay::held(serve, asked, start), Origin::Cache),

@@ -20,13 +20,11 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Fetches the keys as soon as the uplink allows it, then every hour, until `stop`.
 pub(super) async fn refresh(serve: Arc<Serve>, stop: CancellationToken) {
-    let mut uplink = serve.upstream.subscribe();
+    let mut uplink = serve.upstream.follow();
     stop.run_until_cancelled(async {
         loop {
-            if *uplink.borrow_and_update() == Uplink::Down {
-                if uplink.changed().await.is_err() {
-                    return;
-                }
+            if uplink.get() == Uplink::Down {
+                uplink.changed().await;
                 continue;
             }
             match fetch(&serve).await {

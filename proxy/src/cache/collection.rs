@@ -1,6 +1,6 @@
 //! A collection: a scope whose complete content is known, with the RV at which it is known, and the streams that keep it so.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -46,7 +46,7 @@ pub(super) struct Collection {
     pub(super) list_kind: Arc<str>,
     members: BTreeMap<ObjectId, Member>,
     deletions: Deletions,
-    feeds: HashMap<u64, Feed>,
+    feeds: BTreeMap<u64, Feed>,
 }
 
 /// One watch stream on the collection's scope.
@@ -100,7 +100,7 @@ impl Collection {
             list_kind,
             members: BTreeMap::new(),
             deletions: Deletions::default(),
-            feeds: HashMap::new(),
+            feeds: BTreeMap::new(),
         }
     }
 

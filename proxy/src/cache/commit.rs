@@ -14,16 +14,18 @@ pub(super) async fn run(shared: &Arc<Shared>, interval: Duration, stop: Cancella
     loop {
         // Each arm may be cancelled: none has done anything yet.
         tokio::select! {
-            () = stop.cancelled() => break,
-            () = tokio::time::sleep(interval) => {}
-            () = shared.commit_now.notified() => {}
-        }
+        biased;
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(interval) => {}
+                () = shared.commit_now.notified() => {}
+            }
         if !commit(shared).await {
             // What woke us is still there; a disk that fails is not asked again at once.
             tokio::select! {
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(interval) => {}
-            }
+            biased;
+                        () = stop.cancelled() => break,
+                        () = tokio::time::sleep(interval) => {}
+                    }
         }
     }
     commit(shared).await;

@@ -226,7 +226,7 @@ impl Cache {
                 state.grants.refuse_scope(caller, &scope)
             }
             (StatusCode::FORBIDDEN, Granted::Object(object)) => {
-                let now = unix_seconds(SystemTime::now());
+                let now = unix_seconds(crate::runtime::now());
                 state.grants.refuse_object(caller, &object, now)
             }
             (StatusCode::FORBIDDEN, Granted::Path(path)) => state.grants.refuse_path(caller, &path),

@@ -6,15 +6,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::before::Before;
 use super::key::GroupResource;
 use super::state::State;
 use super::{Cache, Shared};
 use crate::request_info::GroupVersionResource;
+use crate::runtime::latest::{Follower, Latest};
 
 /// A check tells enough for this long, whoever asks for another.
 const CHECKED_FOR: Duration = Duration::from_secs(60);
@@ -31,7 +32,7 @@ pub enum Became {
 
 /// Which resources were found restored, and which may be. Counted by a number that only grows.
 pub(super) struct Restores {
-    turn: watch::Sender<u64>,
+    turn: Latest<u64>,
     restored: HashMap<GroupResource, u64>,
     doubted: HashMap<GroupResource, u64>,
     all_doubted: u64,
@@ -42,7 +43,7 @@ pub(super) struct Restores {
 impl Default for Restores {
     fn default() -> Self {
         Self {
-            turn: watch::Sender::new(0),
+            turn: Latest::new(0),
             restored: HashMap::new(),
             doubted: HashMap::new(),
             all_doubted: 0,
@@ -54,7 +55,7 @@ impl Default for Restores {
 
 impl Restores {
     pub(super) fn count(&self) -> u64 {
-        *self.turn.borrow()
+        self.turn.get()
     }
 
     fn next(&self) -> u64 {
@@ -105,14 +106,14 @@ impl State {
         self.restores.all_doubted = turn;
         let now = Instant::now();
         self.restores.checked.insert(resource.clone(), (turn, now));
-        self.restores.turn.send_replace(turn);
+        self.restores.turn.set(turn);
     }
 
     /// The upstream does not know an RV that it said before.
     pub(super) fn doubt(&mut self, resource: &GroupResource) {
         let turn = self.restores.next();
         self.restores.doubted.insert(resource.clone(), turn);
-        self.restores.turn.send_replace(turn);
+        self.restores.turn.set(turn);
     }
 }
 
@@ -144,8 +145,8 @@ impl Drop for Check {
 
 impl Cache {
     /// Counts what was found or doubted so far, and tells when there is more.
-    pub fn restores(&self) -> watch::Receiver<u64> {
-        self.shared.lock().restores.turn.subscribe()
+    pub fn restores(&self) -> Follower<u64> {
+        self.shared.lock().restores.turn.follow()
     }
 
     /// What became of a resource since `restores` told this count.
@@ -181,11 +182,11 @@ mod tests {
     fn doubt(restores: &mut Restores, name: &str) {
         let turn = restores.next();
         restores.doubted.insert(resource(name), turn);
-        restores.turn.send_replace(turn);
+        restores.turn.set(turn);
     }
 
     fn checked(restores: &mut Restores, name: &str) {
-        let turn = *restores.turn.borrow();
+        let turn = restores.turn.get();
         restores.under_check.remove(&resource(name));
         restores
             .checked

@@ -122,7 +122,7 @@ impl WatchFeed {
 
     /// One event, in the order of the stream.
     pub fn event(&mut self, event: &WatchEvent) {
-        let now = unix_seconds(SystemTime::now());
+        let now = unix_seconds(crate::runtime::now());
         let shared = self.shared.clone();
         let mut state = shared.lock();
         if self.failed {

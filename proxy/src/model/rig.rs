@@ -49,10 +49,10 @@ pub(super) fn run(files: &Files, plan: &Plan) -> Outcome {
         .start_paused(true)
         .build()
         .expect("a runtime");
-    // The relay's jitter is drawn from the thread's own generator.
+    // The generator of each relay is a fork of the thread's own.
     fastrand::seed(plan.seed);
-    let _running = super::Running::begin();
     runtime.block_on(async {
+        let _running = super::Running::begin();
         let mut rig = Rig::new(files, plan);
         for step in &plan.steps {
             rig.step(step).await;

@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use fastrand::Rng;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
@@ -18,6 +19,7 @@ use crate::asked::Asked;
 use crate::body::{self, Body};
 use crate::cache::Topic;
 use crate::request_info::RequestInfo;
+use crate::runtime;
 use crate::serve::Serve;
 
 /// Lists under way at once: each may be large.
@@ -38,8 +40,8 @@ const MAX_FRUITLESS: u32 = 2;
 /// Topics of which something is remembered: more than there are collections.
 const MAX_TOPICS: usize = 4096;
 
-/// The client's headers that say who asks and in what form. Everything else was about its watch.
-const HEADERS: [HeaderName; 3] = [header::AUTHORIZATION, header::ACCEPT, header::USER_AGENT];
+/// The client's headers that say who asks. Everything else was about its watch.
+const WHO_ASKS: [HeaderName; 2] = [header::AUTHORIZATION, header::USER_AGENT];
 
 /// The lists of all streams.
 #[derive(Debug)]
@@ -147,6 +149,7 @@ pub(super) fn list_once(
     asked: &Asked,
     topic: &Topic,
     caught_up: &Arc<AtomicBool>,
+    mut random: Rng,
 ) {
     let Ok(turn) = serve.catch_up.turn(topic).try_lock_owned() else {
         return;
@@ -160,7 +163,7 @@ pub(super) fn list_once(
     serve.tasks.clone().spawn(async move {
         let list = async {
             // Many nodes may have been restarted at once.
-            tokio::time::sleep(serve.resume_jitter.mul_f64(fastrand::f64())).await;
+            tokio::time::sleep(serve.resume_jitter.mul_f64(random.f64())).await;
             let listed = list(&serve, &asked).await;
             drop(turn);
             let pause = match listed {
@@ -242,7 +245,7 @@ async fn ask_and_read(serve: &Serve, asked: &Asked) -> Listed {
         _ => return Listed::Failed,
     }
     let (parts, mut body) = response.into_parts();
-    let now = SystemTime::now();
+    let now = runtime::now();
     let Some(learner) = serve.cache.learner(account, &info, &headers, &parts, now) else {
         return Listed::Useless;
     };
@@ -261,15 +264,26 @@ async fn ask_and_read(serve: &Serve, asked: &Asked) -> Listed {
     Listed::Read
 }
 
-fn list_request(asked: &Asked, uri: Uri) -> Request<Body> {
+/// A LIST with the credential of this client, in no form yet.
+pub(super) fn request_as(asked: &Asked, uri: Uri) -> Request<Body> {
     let mut request = Request::new(body::empty());
     *request.uri_mut() = uri;
-    let headers = request.headers_mut();
-    for name in HEADERS {
-        for value in asked.headers.get_all(&name) {
-            headers.append(name.clone(), value.clone());
-        }
+    for name in WHO_ASKS {
+        copy(asked, &name, request.headers_mut());
     }
+    request
+}
+
+fn copy(asked: &Asked, name: &HeaderName, headers: &mut HeaderMap) {
+    for value in asked.headers.get_all(name) {
+        headers.append(name, value.clone());
+    }
+}
+
+fn list_request(asked: &Asked, uri: Uri) -> Request<Body> {
+    let mut request = request_as(asked, uri);
+    let headers = request.headers_mut();
+    copy(asked, &header::ACCEPT, headers);
     if let Some(accept) = accept_of_list(headers) {
         headers.insert(header::ACCEPT, accept);
     }

@@ -112,6 +112,7 @@ impl Relay {
         loop {
             // Either arm may be dropped: a frame that was polled is returned at once, and closed() holds nothing.
             let frame = tokio::select! {
+                biased;
                 () = self.client.closed() => return Next::End,
                 frame = upstream.frame() => frame,
             };
@@ -198,12 +199,13 @@ impl Relay {
         }
     }
 
-    fn catch_up(&self, feed: &WatchFeed) {
+    fn catch_up(&mut self, feed: &WatchFeed) {
         if let Some(topic) = &self.topic
             && !self.caught_up.load(Ordering::Relaxed)
             && feed.is_behind()
         {
-            catch_up::list_once(&self.serve, &self.asked, topic, &self.caught_up);
+            let random = self.random.fork();
+            catch_up::list_once(&self.serve, &self.asked, topic, &self.caught_up, random);
         }
     }
 
@@ -257,6 +259,7 @@ impl Relay {
         loop {
             // As in `pass`: nothing is lost by dropping either.
             let frame = tokio::select! {
+                biased;
                 () = self.client.closed() => return Next::End,
                 frame = upstream.frame() => frame,
             };

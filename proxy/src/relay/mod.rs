@@ -26,8 +26,8 @@ pub use catch_up::CatchUp;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::SystemTime;
 
+use fastrand::Rng;
 use http::{HeaderMap, Response, header};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -36,6 +36,7 @@ use crate::asked::Asked;
 use crate::body::{Body, BoxError};
 use crate::cache::{BOOKMARK_INTERVAL, Before, Frames, Topic, WatchAnswer, WatchFormat, wire};
 use crate::request_info::accept::{self, Encoding, Representation};
+use crate::runtime;
 use crate::serve::Serve;
 use restored::Lookout;
 use resume::{Back, Gone, Live, WayBack};
@@ -62,6 +63,8 @@ pub struct Relay {
     topic: Option<Topic>,
     /// The collection of this stream is being, or was, listed because it had fallen behind.
     caught_up: Arc<AtomicBool>,
+    /// Its own: what it draws does not hang on who else draws when.
+    random: Rng,
     /// How often in a row the upstream called too old where the stream went on.
     times_gone: u32,
 }
@@ -95,7 +98,7 @@ impl Relay {
         let feed = asked.known().and_then(|(account, info)| {
             serve
                 .cache
-                .watch_feed(account, info, &asked.headers, &parts, SystemTime::now())
+                .watch_feed(account, info, &asked.headers, &parts, runtime::now())
         });
         let feed = feed.map(|feed| feed.since(before));
         let seen = resume_point(asked);
@@ -141,9 +144,10 @@ impl Relay {
         format: Option<WatchFormat>,
     ) -> (Self, Body) {
         let (client, receiver) = mpsc::channel(QUEUE);
-        let began = Arc::new(AtomicU64::new(*serve.cache.restores().borrow()));
+        let began = Arc::new(AtomicU64::new(serve.cache.restores().get()));
+        let mut random = Rng::new();
         let relay = Self {
-            deadline: resume::deadline(&asked),
+            deadline: resume::deadline(&asked, &mut random),
             serve: serve.clone(),
             asked,
             client,
@@ -154,6 +158,7 @@ impl Relay {
             resumed: watch::Sender::new(None),
             topic: None,
             caught_up: Arc::default(),
+            random,
             times_gone: 0,
         };
         (relay, body::receive(receiver))
@@ -183,17 +188,18 @@ impl Relay {
 
     async fn run(mut self, next: Next) {
         let (began, resumed) = (self.began.clone(), self.resumed.subscribe());
-        let lookout = Lookout::new(&self.serve, &self.asked, began, resumed);
+        let lookout = Lookout::new(&self.serve, &self.asked, began, resumed, self.random.fork());
         let restored = async move {
             match lookout {
                 Some(lookout) => lookout.restored().await,
                 None => std::future::pending().await,
             }
         };
-        // Given up, a phase leaves nothing half sent; see `follow`.
+        // Given up, a phase leaves nothing half sent; see `follow`. In this order, nothing that is known to be over is told.
         tokio::select! {
-            () = self.follow(next) => {}
+            biased;
             () = restored => self.expire().await,
+            () = self.follow(next) => {}
         }
     }
 
@@ -239,6 +245,7 @@ impl Relay {
             topic: self.topic.clone(),
             seen,
             deadline: self.deadline,
+            random: self.random.fork(),
             gone,
             hopeless_at: None,
         };
@@ -248,6 +255,7 @@ impl Relay {
         loop {
             // The arms before the last only wait; that one may be dropped at any moment.
             tokio::select! {
+                biased;
                 () = self.client.closed() => return Next::End,
                 () = tokio::time::sleep_until(self.deadline) => return Next::End,
                 _ = bookmark.tick() => if self.send_bookmark().await.is_err() { return Next::End },

@@ -9,17 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, StatusCode, Uri, header};
+use fastrand::Rng;
+use http::{HeaderValue, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::catch_up::{list_uri, request_as};
 use crate::asked::Asked;
-use crate::body;
 use crate::cache::Became;
 use crate::cache::wire::ListSplitter;
 use crate::request_info::GroupVersionResource;
 use crate::request_info::accept::Encoding;
+use crate::runtime::latest::Follower;
 use crate::serve::Serve;
 
 /// Those who ask for bookmarks get one about each minute, so two are missing; not earlier, because a resource and an etcd in
@@ -43,9 +45,10 @@ pub(super) struct Lookout {
     resource: GroupVersionResource,
     /// What had been found when the stream was asked for.
     began: Arc<AtomicU64>,
-    restores: watch::Receiver<u64>,
+    restores: Follower<u64>,
     /// When the stream was resumed, if nothing was heard on it since.
     resumed: watch::Receiver<Option<Instant>>,
+    random: Rng,
 }
 
 impl Lookout {
@@ -55,6 +58,7 @@ impl Lookout {
         asked: &Asked,
         began: Arc<AtomicU64>,
         resumed: watch::Receiver<Option<Instant>>,
+        random: Rng,
     ) -> Option<Self> {
         let info = asked.info.as_ref()?;
         info.scope()?;
@@ -65,46 +69,45 @@ impl Lookout {
             began,
             restores: serve.cache.restores(),
             resumed,
+            random,
         })
     }
 
     /// Ends when the resource was restored since the stream began, else never.
     pub(super) async fn restored(mut self) {
         let mut due = Due::default();
-        // What was found since it was asked for counts.
-        self.restores.mark_changed();
         loop {
+            // First, what was found since the stream was asked for.
+            let began = self.began.load(Ordering::Relaxed);
+            match self.serve.cache.became(&self.resource, began) {
+                Became::Restored => return,
+                Became::Doubted => {
+                    let soon = self.serve.resume_jitter.mul_f64(self.random.f64());
+                    due.doubted(Instant::now() + soon);
+                }
+                Became::Nothing => due.settled(),
+            }
             let at = due.at();
             // Each arm only waits; what it waits for is still there when another one wins.
             tokio::select! {
-                changed = self.restores.changed() => if changed.is_err() { pending::<()>().await },
+                biased;
+                () = self.restores.changed() => {}
                 changed = self.resumed.changed() => {
                     // The stream's own end ends this, too.
                     if changed.is_err() { pending::<()>().await }
                     due.resumed(*self.resumed.borrow_and_update());
-                    continue;
                 }
                 () = sleep_until(at.unwrap_or_else(Instant::now)), if at.is_some() => {
                     self.check().await;
                     due.checked(Instant::now());
                 }
             }
-            let began = self.began.load(Ordering::Relaxed);
-            match self.serve.cache.became(&self.resource, began) {
-                Became::Restored => return,
-                Became::Doubted => {
-                    let soon = self.serve.resume_jitter.mul_f64(fastrand::f64());
-                    due.doubted(Instant::now() + soon);
-                }
-                Became::Nothing => due.settled(),
-            }
         }
     }
 
     /// Asks for the resource's RV of now, unless another stream does.
     async fn check(&self) {
-        let Some(uri) = super::catch_up::list_uri(&self.asked.uri).and_then(|uri| one_of(&uri))
-        else {
+        let Some(uri) = list_uri(&self.asked.uri).and_then(|uri| one_of(&uri)) else {
             return;
         };
         let Some(check) = self.serve.cache.check(&self.resource) else {
@@ -118,15 +121,9 @@ impl Lookout {
     }
 
     async fn resource_version(&self, uri: Uri) -> Option<u64> {
-        let mut request = Request::new(body::empty());
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        for name in [header::AUTHORIZATION, header::USER_AGENT] {
-            for value in self.asked.headers.get_all(&name) {
-                headers.append(name.clone(), value.clone());
-            }
-        }
-        headers.insert(header::ACCEPT, HeaderValue::from_static(ACCEPT));
+        let mut request = request_as(&self.asked, uri);
+        let accept = HeaderValue::from_static(ACCEPT);
+        request.headers_mut().insert(header::ACCEPT, accept);
         let forward = self.serve.upstream.forward(&self.asked.lane, request, true);
         let response = forward.await.ok();
         let response = response.filter(|response| response.status() == StatusCode::OK)?;

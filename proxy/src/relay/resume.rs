@@ -1,9 +1,10 @@
 //! The way back of a held stream: when to try, what to ask, and what to make of the answer.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
+use fastrand::Rng;
 use http::{Request, Response, StatusCode, Uri};
 use tokio::time::Instant;
 
@@ -17,6 +18,7 @@ use crate::cache::{Topic, WatchFeed};
 use crate::policy::Uplink;
 use crate::request_info::RequestInfo;
 use crate::request_info::accept::Encoding;
+use crate::runtime;
 use crate::serve::Serve;
 
 /// What the API server chooses when a client gives no `timeoutSeconds`: at random between this and twice this (`--min-request-timeout`).
@@ -32,7 +34,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// What a list takes, of a stream whose turn came as late as may be.
 const OTHERS_TURN: Duration = Duration::from_secs(10);
 
-pub(super) fn deadline(asked: &Asked) -> Instant {
+pub(super) fn deadline(asked: &Asked, random: &mut Rng) -> Instant {
     let seconds = asked
         .info
         .as_ref()
@@ -40,7 +42,7 @@ pub(super) fn deadline(asked: &Asked) -> Instant {
         .filter(|seconds| *seconds > 0);
     let timeout = match seconds {
         Some(seconds) => Duration::from_secs(seconds.min(24 * 3600)),
-        None => MIN_REQUEST_TIMEOUT.mul_f64(1.0 + fastrand::f64()),
+        None => MIN_REQUEST_TIMEOUT.mul_f64(1.0 + random.f64()),
     };
     Instant::now() + timeout
 }
@@ -51,21 +53,23 @@ struct Retry {
     pause: Duration,
     jitter: Duration,
     was_down: bool,
+    random: Rng,
 }
 
 impl Retry {
-    fn new(jitter: Duration) -> Self {
+    fn new(jitter: Duration, mut random: Rng) -> Self {
         Self {
-            at: Instant::now() + QUICK_JITTER.min(jitter).mul_f64(fastrand::f64()),
+            at: Instant::now() + QUICK_JITTER.min(jitter).mul_f64(random.f64()),
             pause: FIRST_PAUSE,
             jitter,
             was_down: false,
+            random,
         }
     }
 
     /// The turn was drawn and had already; after the first time the upstream is given time to come to itself.
-    fn again(jitter: Duration, times: u32) -> Self {
-        let mut retry = Self::new(jitter);
+    fn again(jitter: Duration, times: u32, random: Rng) -> Self {
+        let mut retry = Self::new(jitter, random);
         retry.at = Instant::now();
         (1..times).for_each(|_| retry.failed());
         retry
@@ -79,14 +83,14 @@ impl Retry {
     /// Ten thousand nodes must not come back in one second: after an outage the first attempt waits its turn.
     fn at(&mut self) -> Instant {
         if std::mem::take(&mut self.was_down) {
-            self.at = Instant::now() + self.jitter.mul_f64(fastrand::f64());
+            self.at = Instant::now() + self.jitter.mul_f64(self.random.f64());
             self.pause = FIRST_PAUSE;
         }
         self.at
     }
 
     fn failed(&mut self) {
-        self.at = Instant::now() + self.pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.at = Instant::now() + self.pause.mul_f64(0.5 + self.random.f64() / 2.0);
         self.pause = (self.pause * 2).min(MAX_PAUSE);
     }
 }
@@ -105,7 +109,7 @@ pub(super) enum Back {
     Live(Live),
     /// The last frame of the client's stream.
     Error(Bytes),
-    /// Holdfast drains.
+    /// There is nothing to ask for.
     End,
 }
 
@@ -129,6 +133,7 @@ pub(super) struct WayBack {
     pub(super) topic: Option<Topic>,
     pub(super) seen: u64,
     pub(super) deadline: Instant,
+    pub(super) random: Rng,
     pub(super) gone: Option<Gone>,
     /// It may not list; until then somebody else may have.
     pub(super) hopeless_at: Option<Instant>,
@@ -151,14 +156,14 @@ impl WayBack {
     /// Waits until the uplink is back and the turn has come, and tries until there is an answer. Dropped at any moment,
     /// nothing is lost: a list that others wait for goes on.
     pub(super) async fn go(mut self) -> Back {
-        let mut uplink = self.serve.upstream.subscribe();
+        let mut uplink = self.serve.upstream.follow();
         let jitter = self.serve.resume_jitter;
         let mut retry = match &self.gone {
-            None => Retry::new(jitter),
-            Some(gone) => Retry::again(jitter, gone.times),
+            None => Retry::new(jitter, self.random.fork()),
+            Some(gone) => Retry::again(jitter, gone.times, self.random.fork()),
         };
         loop {
-            let down = *uplink.borrow_and_update() == Uplink::Down;
+            let down = uplink.get() == Uplink::Down;
             if down {
                 retry.went_down();
             }
@@ -166,7 +171,8 @@ impl WayBack {
             let at = if down { self.deadline } else { retry.at() };
             // Both arms only wait.
             tokio::select! {
-                changed = uplink.changed() => if changed.is_err() { return Back::End },
+                biased;
+                () = uplink.changed() => {}
                 () = tokio::time::sleep_until(at), if !down => match self.attempt().await {
                     Attempt::Done(back) => return *back,
                     Attempt::Failed => retry.failed(),
@@ -270,7 +276,7 @@ impl WayBack {
                 let (parts, upstream) = response.into_parts();
                 let feed = self.asked.known().and_then(|(account, _)| {
                     let headers = &self.asked.headers;
-                    let now = SystemTime::now();
+                    let now = runtime::now();
                     (self.serve.cache).watch_feed(account, &info, headers, &parts, now)
                 });
                 let live = Live {
@@ -371,7 +377,7 @@ mod tests {
 
     #[test]
     fn after_an_outage_the_first_attempt_waits_its_turn_and_then_backs_off() {
-        let mut retry = Retry::new(Duration::from_secs(10));
+        let mut retry = Retry::new(Duration::from_secs(10), Rng::with_seed(1));
         retry.went_down();
         let first = retry.at();
         assert!(first <= Instant::now() + Duration::from_secs(10));
@@ -385,7 +391,7 @@ mod tests {
     #[test]
     fn a_list_is_due_at_once_when_it_is_needed_and_later_when_it_did_not_help() {
         let jitter = Duration::from_secs(10);
-        assert!(Retry::again(jitter, 1).at() <= Instant::now());
-        assert!(Retry::again(jitter, 2).at() > Instant::now());
+        assert!(Retry::again(jitter, 1, Rng::with_seed(1)).at() <= Instant::now());
+        assert!(Retry::again(jitter, 2, Rng::with_seed(1)).at() > Instant::now());
     }
 }

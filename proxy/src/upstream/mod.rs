@@ -27,7 +27,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,6 +35,7 @@ use crate::body::{Body, BoxError};
 use crate::config;
 use crate::identity::{ConnectionId, ServiceAccount};
 use crate::policy::{Failure, Uplink};
+use crate::runtime::latest::Follower;
 use crate::runtime::metrics::Metrics;
 use credential::TlsFiles;
 use dial::Dialer;
@@ -169,11 +169,11 @@ impl Upstream {
     }
 
     pub fn uplink(&self) -> Uplink {
-        *self.board.uplink().borrow()
+        self.board.uplink().get()
     }
 
-    pub fn subscribe(&self) -> watch::Receiver<Uplink> {
-        self.board.uplink().subscribe()
+    pub fn follow(&self) -> Follower<Uplink> {
+        self.board.uplink().follow()
     }
 
     /// Sends one request on, streaming both ways. `request` has an origin-form URI; hop-by-hop headers are handled here.

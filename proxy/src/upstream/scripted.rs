@@ -50,7 +50,6 @@ impl Upstream {
     }
 
     pub(crate) fn set_uplink(&self, uplink: Uplink) {
-        let uplink_now = self.board.uplink();
-        uplink_now.send_if_modified(|now| std::mem::replace(now, uplink) != uplink);
+        self.board.uplink().set(uplink);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::health::{self, Event, Health, Pace, State};
@@ -12,12 +12,13 @@ use super::resolve::Resolver;
 use super::room::Rooms;
 use crate::config;
 use crate::policy::Uplink;
+use crate::runtime::latest::Latest;
 use crate::runtime::metrics::Metrics;
 
 /// The state of the whole, kept from the states of the servers.
 pub(super) struct Board {
     states: Mutex<Vec<State>>,
-    uplink: watch::Sender<Uplink>,
+    uplink: Latest<Uplink>,
     metrics: Arc<Metrics>,
 }
 
@@ -58,12 +59,12 @@ impl Board {
         metrics.uplink(uplink);
         Self {
             states: Mutex::new(states),
-            uplink: watch::Sender::new(uplink),
+            uplink: Latest::new(uplink),
             metrics,
         }
     }
 
-    pub(super) fn uplink(&self) -> &watch::Sender<Uplink> {
+    pub(super) fn uplink(&self) -> &Latest<Uplink> {
         &self.uplink
     }
 
@@ -73,10 +74,7 @@ impl Board {
             *slot = state;
         }
         let uplink = health::uplink(&states);
-        let changed = self
-            .uplink
-            .send_if_modified(|now| std::mem::replace(now, uplink) != uplink);
-        if changed {
+        if self.uplink.set(uplink) {
             self.metrics.uplink(uplink);
             tracing::info!(?uplink, "the uplink changed");
         }

@@ -60,11 +60,15 @@ fn run(upstream: &Arc<Upstream>) -> DropGuard {
 }
 
 async fn until(upstream: &Upstream, wanted: Uplink) {
-    let mut uplink = upstream.subscribe();
-    tokio::time::timeout(PATIENCE, uplink.wait_for(|now| *now == wanted))
+    let mut uplink = upstream.follow();
+    let turned = async {
+        while uplink.get() != wanted {
+            uplink.changed().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, turned)
         .await
-        .unwrap_or_else(|_| panic!("{wanted:?} within {PATIENCE:?}"))
-        .expect("an open channel");
+        .unwrap_or_else(|_| panic!("{wanted:?} within {PATIENCE:?}"));
 }
 
 /// A body that stays open as long as the returned sender.

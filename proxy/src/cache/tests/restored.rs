@@ -80,9 +80,9 @@ async fn whoever_asked_before_the_restore_was_found_finds_no_other() {
     let bench = bench().await;
     let before = bench.cache.before(&info(PODS));
     bench.read(PODS, &pod_list(31, &[item("a", "p", 30)]));
-    let found = *bench.cache.restores().borrow();
+    let found = bench.cache.restores().get();
     bench.read_since(before, PODS, &pod_list(32, &[item("a", "p", 32)]));
-    assert_eq!(*bench.cache.restores().borrow(), found);
+    assert_eq!(bench.cache.restores().get(), found);
     assert_eq!(bench.list("x", PODS).await, known("32", &["p@32"]));
 }
 
@@ -170,7 +170,7 @@ async fn a_watch_list_of_now_that_ends_before_what_was_known_tells_of_a_restore(
     );
     feed.event(&bookmark(31, true));
     assert_eq!(bench.became(), Became::Restored);
-    let found = *bench.cache.restores().borrow();
+    let found = bench.cache.restores().get();
     assert_eq!(feed.began_anew(), Some(found), "its client knows no other");
     assert!(feed.is_behind(), "a list is to be read");
     bench.read(PODS, &pod_list(32, &[item("a", "p", 30)]));
@@ -200,7 +200,7 @@ async fn of_streams_that_were_beginning_those_of_the_new_storage_go_on() {
         feed.event(&event("ADDED", &pod("a", "p", 30)));
     }
     bench.read(PODS, &pod_list(31, &[item("a", "p", 30)]));
-    let found = *bench.cache.restores().borrow();
+    let found = bench.cache.restores().get();
     new.event(&event("ADDED", &pod("a", "r", 20)));
     new.event(&bookmark(32, true));
     new.event(&event("ADDED", &pod("a", "s", 33)));
@@ -208,7 +208,7 @@ async fn of_streams_that_were_beginning_those_of_the_new_storage_go_on() {
     old.event(&bookmark(55, true));
     old.event(&event("ADDED", &pod("a", "t", 56)));
     assert_eq!(old.began_anew(), None);
-    assert_eq!(*bench.cache.restores().borrow(), found, "once");
+    assert_eq!(bench.cache.restores().get(), found, "once");
     // The new one is ahead of what is kept whole; what the old one showed is void.
     assert_eq!(
         reason(bench.list("x", PODS).await),
