@@ -81,8 +81,8 @@ struct Checker<'t> {
     exchanges: BTreeMap<ExchangeId, Exchange>,
     /// The highest RV that a client was told of a scope.
     told: BTreeMap<(ClientId, Scope), u64>,
-    /// The pages so far of lists that go on, by their next token.
-    pages: BTreeMap<(ClientId, String), Vec<Object>>,
+    /// The pages so far of lists that go on, by their next token. That names an RV and a key: lists of two scopes may share it.
+    pages: BTreeMap<(ClientId, Scope, String), Vec<Object>>,
     /// Callers and scopes that must be answered in the dark.
     owed: BTreeSet<(usize, Scope)>,
     /// Callers whose streams of a resource told something since all was last quiet: what is kept may be older than that, and is
@@ -284,7 +284,7 @@ impl<'t> Checker<'t> {
             "" => Vec::new(),
             token => {
                 // Not taken out: the same list, asked for twice at once, has the same tokens.
-                let before = self.pages.get(&(client, token.to_owned()));
+                let before = self.pages.get(&(client, scope.clone(), token.to_owned()));
                 before.cloned().unwrap_or_default()
             }
         };
@@ -294,7 +294,7 @@ impl<'t> Checker<'t> {
             let so_far: Content = content.into_iter().take(items.len()).collect();
             self.compare(Property::Complete, &so_far, &items, list.rv, "a page");
             self.pages
-                .insert((client, list.continue_token.clone()), items);
+                .insert((client, scope.clone(), list.continue_token.clone()), items);
             return;
         }
         self.compare(Property::Complete, &content, &items, list.rv, "a list");

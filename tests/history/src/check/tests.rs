@@ -219,6 +219,34 @@ fn a_partial_list_and_one_with_what_came_later_are_found() {
 }
 
 #[test]
+fn two_lists_whose_pages_end_at_the_same_object_are_not_one() {
+    let page = |id, scope, asked: &str, next: &str, items| {
+        let ask = ListAsk {
+            continue_token: asked.to_owned(),
+            ..ListAsk::default()
+        };
+        let list = List {
+            rv: 13,
+            continue_token: next.to_owned(),
+            items,
+        };
+        [
+            What::Asked(Request::List(scope, ask)),
+            What::Answered(Upstream, Answer::List(list)),
+        ]
+        .map(|what| Entry::Exchange(0, id, what))
+    };
+    let (x, y) = (object("x", 13, "back"), object("y", 12, "front"));
+    let entries = [
+        page(1, all(), "", "after y", vec![x, y.clone()]),
+        page(2, front(), "", "after y", vec![y]),
+        page(3, all(), "after y", "", vec![]),
+        page(4, front(), "after y", "", vec![]),
+    ];
+    assert_eq!(violations(entries.into_iter().flatten().collect()), []);
+}
+
+#[test]
 fn a_client_that_is_told_an_older_rv_than_before_is_found() {
     let new = vec![object("x", 13, "back"), object("z", 15, "front")];
     let old = vec![object("x", 11, "front"), object("y", 12, "front")];
