@@ -95,6 +95,9 @@ impl Running {
                 facts: cache.facts,
                 grants: cache.grants,
                 responses: cache.responses,
+                written_bytes: cache.written_bytes,
+                syncs: cache.syncs,
+                file_bytes: cache.file_bytes,
                 collections,
             },
         }

@@ -114,7 +114,7 @@ pub(super) fn is_unfiltered(scope: &Scope) -> bool {
 /// One state of an object: its version, form and RV.
 pub(super) type StateName<'s> = (&'s str, Form, u64);
 
-/// The store key of a fact.
+/// The store key of a fact. Its states are beside each other, so that to replace one is to change one page.
 pub(super) fn fact_key(
     resource: &GroupResource,
     (version, form, resource_version): StateName<'_>,
@@ -125,8 +125,8 @@ pub(super) fn fact_key(
         &resource.resource,
         version,
         form.word(),
-        &resource_version.to_string(),
         id.as_str(),
+        &resource_version.to_string(),
     ]
     .join(&SEPARATOR.to_string())
     .into_bytes()
@@ -141,12 +141,9 @@ pub(super) fn parse_fact_key(key: &[u8]) -> Option<(GroupResource, StateName<'_>
     };
     let version = parts.next()?;
     let form = Form::parse(parts.next()?)?;
+    let id = ObjectId::from_stored(parts.next()?)?;
     let resource_version = parts.next()?.parse().ok()?;
-    Some((
-        resource,
-        (version, form, resource_version),
-        ObjectId::from_stored(parts.next()?)?,
-    ))
+    Some((resource, (version, form, resource_version), id))
 }
 
 /// The store key of a collection's member; its first eight bytes are the collection's own key.

@@ -138,6 +138,13 @@ impl Cache {
         Self::of(open::open(config), config)
     }
 
+    /// On a disk of one's own, so that faults can be injected.
+    #[cfg(test)]
+    fn open_on(config: &config::Cache, backend: Arc<store::MakeBackend>) -> Arc<Self> {
+        let open_store = || store::RedbStore::on(&config.path, backend.clone());
+        Self::of(open::open_by(config, &open_store), config)
+    }
+
     fn of(opened: open::Opened, config: &config::Cache) -> Arc<Self> {
         let shared = Shared {
             state: Mutex::new(opened.state),

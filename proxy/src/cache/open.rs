@@ -30,14 +30,21 @@ pub(super) struct Opened {
 }
 
 pub(super) fn open(config: &config::Cache) -> Opened {
+    open_by(config, &|| RedbStore::open(&config.path))
+}
+
+/// With a store opened in one's own way, so that faults can be injected.
+pub(super) fn open_by(config: &config::Cache, open_store: &OpenStore<'_>) -> Opened {
     let started = Instant::now();
     let opened = loop {
-        match open_disk(config) {
+        match open_disk(config, open_store) {
             Err(StoreError::InUse) if started.elapsed() < MAX_WAIT_FOR_STORE => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             // It was set aside: the next attempt makes a new one.
-            Err(StoreError::Damaged(_)) if !config.path.exists() => break open_disk(config),
+            Err(StoreError::Damaged(_)) if !config.path.exists() => {
+                break open_disk(config, open_store);
+            }
             opened => break opened,
         }
     };
@@ -59,8 +66,10 @@ fn in_memory(config: &config::Cache, error: &StoreError) -> Opened {
     }
 }
 
-fn open_disk(config: &config::Cache) -> Result<Opened, StoreError> {
-    let store = Arc::new(RedbStore::open(&config.path)?);
+type OpenStore<'o> = dyn Fn() -> Result<RedbStore, StoreError> + 'o;
+
+fn open_disk(config: &config::Cache, open_store: &OpenStore<'_>) -> Result<Opened, StoreError> {
+    let store = Arc::new(open_store()?);
     let mut state = State::new(store.clone(), config.secrets, config.max_bytes);
     let loaded = load(&mut state, store.as_ref());
     if let Err(StoreError::Damaged(_)) = &loaded {

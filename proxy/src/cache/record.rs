@@ -7,7 +7,7 @@ use bytes::Bytes;
 pub(super) use bincode::Encode as Record;
 
 /// Of every record. Raise it with any change below: a store of another version is set aside, never guessed at.
-pub(super) const VERSION: u8 = 4;
+pub(super) const VERSION: u8 = 5;
 
 /// Version and checksum.
 pub(super) const HEADER: usize = 5;

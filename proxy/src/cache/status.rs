@@ -16,6 +16,11 @@ pub struct CacheStatus {
     pub facts: usize,
     pub grants: usize,
     pub responses: usize,
+    /// What the disk had to do since the process began.
+    pub written_bytes: u64,
+    pub syncs: u64,
+    /// What the store takes on the disk.
+    pub file_bytes: u64,
     /// The complete ones.
     pub collections: Vec<CollectionStatus>,
 }
@@ -52,6 +57,7 @@ pub(super) fn status(shared: &Shared, now: u64) -> CacheStatus {
     let full = state
         .is_full
         .then(|| "full: what is new is not learnt, see cache.maxBytes".to_owned());
+    let disk = state.store.disk_use();
     let conditions: Vec<String> = [opened, commit_error, full].into_iter().flatten().collect();
     CacheStatus {
         backing: if on_disk { "disk" } else { "memory" }.to_owned(),
@@ -59,6 +65,9 @@ pub(super) fn status(shared: &Shared, now: u64) -> CacheStatus {
         facts: state.facts.count(),
         grants: state.grants.count(),
         responses: state.responses.count(),
+        written_bytes: disk.written_bytes,
+        syncs: disk.syncs,
+        file_bytes: disk.file_bytes,
         collections: state
             .collections
             .all()

@@ -388,6 +388,9 @@ mod tests {
                 facts: 500,
                 grants: 6,
                 responses: 7,
+                written_bytes: 8192,
+                syncs: 3,
+                file_bytes: 4096,
                 collections: vec![
                     ("pods".to_owned(), 8),
                     ("pods".to_owned(), 80),
@@ -404,6 +407,9 @@ mod tests {
             ("holdfast_cache_facts", "500"),
             ("holdfast_cache_grants", "6"),
             ("holdfast_cache_responses", "7"),
+            ("holdfast_cache_written_bytes_total", "8192"),
+            ("holdfast_cache_syncs_total", "3"),
+            ("holdfast_cache_file_bytes", "4096"),
             (r#"holdfast_cache_collections{resource="pods"}"#, "2"),
             (r#"holdfast_cache_age_seconds{resource="pods"}"#, "80"),
         ];

@@ -91,10 +91,12 @@ async fn a_damaged_store_is_told_set_aside_or_whole_and_never_tells_a_wrong_word
 async fn a_store_that_is_damaged_while_it_is_used_is_replaced_and_goes_on_learning() {
     let bench = Bench::new();
     filled(&bench);
-    // More than redb keeps in memory.
-    let big = "x".repeat(8000);
+    // More than redb keeps in memory, compressed too.
     let pods: Vec<String> = (1..2000)
         .map(|n| {
+            let big: String = std::iter::repeat_with(fastrand::alphanumeric)
+                .take(8000)
+                .collect();
             let annotated = format!(r#""annotations":{{"a":"{big}"}},"name""#);
             item("a", &format!("p{n:05}"), n).replacen("\"name\"", &annotated, 1)
         })

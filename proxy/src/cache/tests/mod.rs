@@ -3,6 +3,7 @@
 mod ages;
 mod answers;
 mod damage;
+mod disk_use;
 mod healing;
 mod history;
 mod learning;
@@ -167,7 +168,11 @@ impl Bench {
 }
 
 fn open(folder: &tempfile::TempDir, secrets: config::Secrets) -> Arc<Cache> {
-    Cache::open(&config::Cache {
+    Cache::open(&config(folder, secrets))
+}
+
+fn config(folder: &tempfile::TempDir, secrets: config::Secrets) -> config::Cache {
+    config::Cache {
         path: folder.path().join("cache.redb"),
         max_bytes: 64 << 20,
         commit_interval: Duration::from_secs(1),
@@ -177,7 +182,7 @@ fn open(folder: &tempfile::TempDir, secrets: config::Secrets) -> Arc<Cache> {
             resource: "endpoints".to_owned(),
             max_age: Duration::from_secs(60),
         }],
-    })
+    }
 }
 
 fn now() -> SystemTime {

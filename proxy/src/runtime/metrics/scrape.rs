@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -32,6 +32,11 @@ pub struct CacheReadings {
     pub facts: usize,
     pub grants: usize,
     pub responses: usize,
+    /// What the disk had to do for the cache since the process began.
+    pub written_bytes: u64,
+    pub syncs: u64,
+    /// What the cache takes on the disk.
+    pub file_bytes: u64,
     /// The resource of each collection, and seconds since the upstream last confirmed it.
     pub collections: Vec<(String, u64)>,
 }
@@ -121,7 +126,7 @@ impl Page<'_> {
         metric.encode(encoder)
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
+    fn gauge<N: EncodeGaugeValue>(&mut self, name: &str, help: &str, value: N) -> fmt::Result {
         let metric = ConstGauge::new(value);
         let encoder = self
             .0
@@ -138,6 +143,21 @@ impl Page<'_> {
         self.gauge("cache_facts", "Objects kept", cache.facts)?;
         self.gauge("cache_grants", "Grants kept", cache.grants)?;
         self.gauge("cache_responses", "Whole responses kept", cache.responses)?;
+        self.counter(
+            "cache_written_bytes",
+            "Bytes written to the disk for the cache",
+            cache.written_bytes,
+        )?;
+        self.counter(
+            "cache_syncs",
+            "Times that the disk was told to make sure of what was written for the cache",
+            cache.syncs,
+        )?;
+        self.gauge(
+            "cache_file_bytes",
+            "Bytes that the cache takes on the disk",
+            cache.file_bytes,
+        )?;
         let resources = by_resource(&cache.collections);
         self.by_resource(
             "cache_collections",

@@ -1,5 +1,6 @@
-//! Where records live. The only place that knows redb.
+//! The store on a disk: one redb file.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -8,135 +9,80 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use redb::backends::FileBackend;
 use redb::{
-    CommitError, Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase,
-    ReadableTable, StorageBackend, StorageError, TableDefinition, TableError, TransactionError,
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, TableError,
 };
 
-use super::aside::Watched;
-use super::writes::{Batch, Writes};
+use super::metered::{Counters, DiskUse, Metered};
+use super::packed::{self, Packer, Unpacker};
+use super::{Each, Snapshot, Store, StoreError, Table};
+use crate::cache::aside::Watched;
+use crate::cache::writes::{Batch, Writes};
 
 /// redb's own page cache; its default of 1 GiB is more than a small node has. Start-up and single reads need no more than this.
 const PAGE_CACHE_BYTES: usize = 4 << 20;
 
-/// What is in one file, each in a table of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Table {
-    Facts,
-    /// The bytes of facts, under the same keys.
-    Objects,
-    Collections,
-    Members,
-    Grants,
-    Responses,
-    /// The bytes of responses, under the same keys.
-    Bodies,
-    Meta,
-}
-
-impl Table {
-    pub(super) const ALL: [Self; 8] = [
-        Self::Facts,
-        Self::Objects,
-        Self::Collections,
-        Self::Members,
-        Self::Grants,
-        Self::Responses,
-        Self::Bodies,
-        Self::Meta,
-    ];
-
-    fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-        TableDefinition::new(match self {
-            Self::Facts => "facts",
-            Self::Objects => "objects",
-            Self::Collections => "collections",
-            Self::Members => "members",
-            Self::Grants => "grants",
-            Self::Responses => "responses",
-            Self::Bodies => "bodies",
-            Self::Meta => "meta",
-        })
-    }
-
-    /// `None`: nothing was ever written to it.
-    fn of(self, transaction: &ReadTransaction) -> Result<Option<Rows>, StoreError> {
-        match transaction.open_table(self.definition()) {
-            Ok(rows) => Ok(Some(rows)),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
 type Rows = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
-/// Why the store did not do as told.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum StoreError {
-    /// What is there cannot be read; a new file could.
-    #[error("the store is damaged: {0}")]
-    Damaged(String),
-    /// What is there is whole, but cannot be told as it was asked for.
-    #[error("an object cannot be told in another form: {0}")]
-    Untold(String),
-    #[error("another process has the store open")]
-    InUse,
-    #[error("the store cannot be used: {0}")]
-    Io(std::io::Error),
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(match table {
+        Table::Facts => "facts",
+        Table::Objects => "objects",
+        Table::Collections => "collections",
+        Table::Members => "members",
+        Table::Grants => "grants",
+        Table::Responses => "responses",
+        Table::Bodies => "bodies",
+        Table::Meta => "meta",
+    })
 }
 
-/// One state of the store, unchanged by later commits.
-pub(super) trait Snapshot: Send {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
-}
-
-/// The seam between the cache and its disk.
-pub(super) trait Store: Send + Sync {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
-
-    /// Every record of a table in key order, until `each` fails.
-    fn scan(&self, table: Table, each: &mut Each<'_>) -> Result<(), StoreError>;
-
-    /// All of it or nothing, and on the disk when this returns.
-    fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
-
-    /// It was found damaged and can only be read any more, and not all of it.
-    fn is_lost(&self) -> bool {
-        false
-    }
-
-    /// A new store in the place of a lost one, with those objects and bodies that can still be read, and nothing else.
-    fn renewed(&self) -> Result<Arc<dyn Store>, StoreError> {
-        Err(StoreError::InUse)
+/// `None`: nothing was ever written to it.
+fn rows(table: Table, transaction: &ReadTransaction) -> Result<Option<Rows>, StoreError> {
+    match transaction.open_table(definition(table)) {
+        Ok(rows) => Ok(Some(rows)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
-
-pub(super) type Each<'e> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'e;
 
 /// A redb database.
-pub(super) struct RedbStore {
+pub(in crate::cache) struct RedbStore {
     file: Arc<Watched>,
     /// `None` after a failed write: redb refuses everything from then on, so the file is opened anew before the next.
     database: Mutex<Option<Arc<Database>>>,
     backend: Arc<MakeBackend>,
+    counters: Arc<Counters>,
 }
 
-type MakeBackend = dyn Fn(File) -> Result<Database, StoreError> + Send + Sync;
+/// What lies between redb and the file: for tests, a disk with faults.
+pub(in crate::cache) type MakeBackend =
+    dyn Fn(File) -> Result<Box<dyn StorageBackend>, StoreError> + Send + Sync;
 
 impl RedbStore {
     /// Opens the file, or makes it; readable by its owner only.
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::on(path, Arc::new(|file| database(FileBackend::new(file)?)))
+    pub(in crate::cache) fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::on(path, Arc::new(|file| Ok(Box::new(FileBackend::new(file)?))))
     }
 
     /// With a backend of one's own around the file, so that faults can be injected.
-    fn on(path: &Path, backend: Arc<MakeBackend>) -> Result<Self, StoreError> {
+    pub(in crate::cache) fn on(path: &Path, backend: Arc<MakeBackend>) -> Result<Self, StoreError> {
+        Self::counted(path, backend, Arc::default())
+    }
+
+    fn counted(
+        path: &Path,
+        backend: Arc<MakeBackend>,
+        counters: Arc<Counters>,
+    ) -> Result<Self, StoreError> {
         let watched = Watched::new(path);
-        let database = watched.call(|| backend(file(path, true)?))?;
+        let opened = || database(backend(file(path, true)?)?, &counters);
+        let database = watched.call(opened)?;
         Ok(Self {
             file: watched,
             database: Mutex::new(Some(Arc::new(database))),
             backend,
+            counters,
         })
     }
 
@@ -152,7 +98,8 @@ impl RedbStore {
             return Ok(database);
         }
         // Never a new file: the batches that follow would be half of what it must hold. And not under the mutex: readers ask at once.
-        let reopened = Arc::new((self.backend)(file(&self.file.path, false)?)?);
+        let backend = (self.backend)(file(&self.file.path, false)?)?;
+        let reopened = Arc::new(database(backend, &self.counters)?);
         self.set_database(Some(reopened.clone()));
         Ok(reopened)
     }
@@ -205,6 +152,7 @@ impl RedbStore {
 
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         let database = self.reopened()?;
+        let mut packer = Packer::new()?;
         let mut transaction = database.begin_write()?;
         // Without it, opening the file after a kill reads all of it first.
         transaction.set_quick_repair(true);
@@ -213,9 +161,11 @@ impl RedbStore {
             if rows.peek().is_none() {
                 continue;
             }
-            let mut table = transaction.open_table(table.definition())?;
+            let is_packed = packed::is_packed(table);
+            let mut table = transaction.open_table(definition(table))?;
             for (key, value) in rows {
                 match value {
+                    Some(value) if is_packed => table.insert(key, &packer.pack(value)[..])?,
                     Some(value) => table.insert(key, &value[..])?,
                     None => table.remove(key)?,
                 };
@@ -227,12 +177,16 @@ impl RedbStore {
 
     fn read(&self, table: Table, each: &mut Each<'_>) -> Result<(), StoreError> {
         let transaction = self.reopened()?.begin_read()?;
-        let Some(table) = table.of(&transaction)? else {
+        let Some(rows) = rows(table, &transaction)? else {
             return Ok(());
         };
-        for row in table.iter()? {
+        let mut unpacker = packed::is_packed(table).then(Unpacker::default);
+        for row in rows.iter()? {
             let (key, value) = row?;
-            each(key.value(), value.value())?;
+            match &mut unpacker {
+                Some(unpacker) => each(key.value(), &unpacker.unpack(value.value())?)?,
+                None => each(key.value(), value.value())?,
+            }
         }
         Ok(())
     }
@@ -242,7 +196,11 @@ impl Store for RedbStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         let transaction = self.file.call(|| Ok(self.database()?.begin_read()?))?;
         let file = self.file.clone();
-        Ok(Box::new(RedbSnapshot { file, transaction }))
+        Ok(Box::new(RedbSnapshot {
+            file,
+            transaction,
+            unpacker: RefCell::default(),
+        }))
     }
 
     fn scan(&self, table: Table, each: &mut Each<'_>) -> Result<(), StoreError> {
@@ -262,12 +220,16 @@ impl Store for RedbStore {
         written
     }
 
+    fn disk_use(&self) -> DiskUse {
+        self.counters.read()
+    }
+
     fn is_lost(&self) -> bool {
         self.file.is_lost()
     }
 
     fn renewed(&self) -> Result<Arc<dyn Store>, StoreError> {
-        let renewed = Self::on(&self.file.path, self.backend.clone())?;
+        let renewed = Self::counted(&self.file.path, self.backend.clone(), self.counters.clone())?;
         if let Err(error) = self.copy(&renewed) {
             if renewed.is_lost() {
                 return Err(error);
@@ -281,17 +243,25 @@ impl Store for RedbStore {
 struct RedbSnapshot {
     file: Arc<Watched>,
     transaction: ReadTransaction,
+    unpacker: RefCell<Unpacker>,
 }
 
 impl Snapshot for RedbSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.file.call(|| {
-            let Some(table) = table.of(&self.transaction)? else {
+        let found = self.file.call(|| {
+            let Some(rows) = rows(table, &self.transaction)? else {
                 return Ok(None);
             };
-            let value = table.get(key)?;
+            let value = rows.get(key)?;
             Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
-        })
+        })?;
+        // Not in the call: a value that is damaged is lost alone.
+        match found {
+            Some(packed) if packed::is_packed(table) => {
+                self.unpacker.borrow_mut().unpack(&packed).map(Some)
+            }
+            found => Ok(found),
+        }
     }
 }
 
@@ -309,47 +279,14 @@ fn file(path: &Path, create: bool) -> Result<File, StoreError> {
         .map_err(StoreError::Io)
 }
 
-fn database(backend: impl StorageBackend) -> Result<Database, StoreError> {
+fn database(
+    backend: Box<dyn StorageBackend>,
+    counters: &Arc<Counters>,
+) -> Result<Database, StoreError> {
+    let metered = Metered::new(backend, counters.clone()).map_err(StoreError::Io)?;
     Ok(Database::builder()
         .set_cache_size(PAGE_CACHE_BYTES)
-        .create_with_backend(backend)?)
-}
-
-/// One `From` per error of redb's; all of them are cases of its own general one.
-macro_rules! from_redb {
-    ($($error:ty),*) => {$(
-        impl From<$error> for StoreError {
-            fn from(error: $error) -> Self {
-                redb::Error::from(error).into()
-            }
-        }
-    )*};
-}
-
-from_redb!(
-    DatabaseError,
-    TransactionError,
-    TableError,
-    StorageError,
-    CommitError
-);
-
-impl From<redb::Error> for StoreError {
-    fn from(error: redb::Error) -> Self {
-        use std::io::ErrorKind::{InvalidData, UnexpectedEof};
-        match error {
-            // redb's own words for a file that is not, or no longer, a database.
-            redb::Error::Io(error) if matches!(error.kind(), InvalidData | UnexpectedEof) => {
-                Self::Damaged(error.to_string())
-            }
-            redb::Error::Io(error) => Self::Io(error),
-            redb::Error::DatabaseAlreadyOpen => Self::InUse,
-            redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
-                Self::Io(std::io::Error::other(error.to_string()))
-            }
-            error => Self::Damaged(error.to_string()),
-        }
-    }
+        .create_with_backend(metered)?)
 }
 
 #[cfg(test)]
@@ -443,16 +380,14 @@ mod tests {
         let room = room.clone();
         let backend = move |file| {
             let room = room.clone();
-            database(FullDisk {
-                inner: FileBackend::new(file)?,
-                room,
-            })
+            let inner = FileBackend::new(file)?;
+            Ok(Box::new(FullDisk { inner, room }) as Box<dyn StorageBackend>)
         };
         RedbStore::on(path, Arc::new(backend)).expect("opens")
     }
 
     fn batch(rows: &[(&str, &str)]) -> Batch {
-        let mut writes = super::super::writes::Writes::default();
+        let mut writes = Writes::default();
         for (key, value) in rows {
             writes.put(
                 Table::Meta,

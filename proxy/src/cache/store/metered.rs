@@ -1,0 +1,114 @@
+//! What the disk has to do for the store, counted where redb meets the file: nothing it writes goes another way.
+
+use std::io;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redb::{BackendError, StorageBackend};
+
+/// What the disk had to do since the process began, and what the store takes on it now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::cache) struct DiskUse {
+    pub(in crate::cache) written_bytes: u64,
+    pub(in crate::cache) writes: u64,
+    pub(in crate::cache) syncs: u64,
+    /// The length of the file.
+    pub(in crate::cache) file_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    written_bytes: AtomicU64,
+    writes: AtomicU64,
+    syncs: AtomicU64,
+    file_bytes: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn read(&self) -> DiskUse {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        DiskUse {
+            written_bytes: read(&self.written_bytes),
+            writes: read(&self.writes),
+            syncs: read(&self.syncs),
+            file_bytes: read(&self.file_bytes),
+        }
+    }
+}
+
+/// A backend whose work is counted.
+#[derive(Debug)]
+pub(super) struct Metered {
+    inner: Box<dyn StorageBackend>,
+    counters: Arc<Counters>,
+}
+
+impl Metered {
+    pub(super) fn new(inner: Box<dyn StorageBackend>, counters: Arc<Counters>) -> io::Result<Self> {
+        counters.file_bytes.store(inner.len()?, Ordering::Relaxed);
+        Ok(Self { inner, counters })
+    }
+}
+
+impl StorageBackend for Metered {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)?;
+        self.counters.file_bytes.store(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        self.inner.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.counters.writes.fetch_add(1, Ordering::Relaxed);
+        let len = data.len() as u64;
+        self.counters
+            .written_bytes
+            .fetch_add(len, Ordering::Relaxed);
+        self.inner.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.inner.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> Result<bool, BackendError> {
+        self.inner.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.query_lock_range(start, end)
+    }
+}

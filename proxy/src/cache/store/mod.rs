@@ -1,0 +1,79 @@
+//! Where records live: the seam between the cache and its disk. Only this folder knows redb.
+
+mod error;
+mod file;
+mod metered;
+mod packed;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::writes::Batch;
+
+pub(super) use error::StoreError;
+#[cfg(test)]
+pub(super) use file::MakeBackend;
+pub(super) use file::RedbStore;
+pub(super) use metered::DiskUse;
+
+/// What is in one file, each in a table of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Table {
+    Facts,
+    /// The bytes of facts, under the same keys.
+    Objects,
+    Collections,
+    Members,
+    Grants,
+    Responses,
+    /// The bytes of responses, under the same keys.
+    Bodies,
+    Meta,
+}
+
+impl Table {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Facts,
+        Self::Objects,
+        Self::Collections,
+        Self::Members,
+        Self::Grants,
+        Self::Responses,
+        Self::Bodies,
+        Self::Meta,
+    ];
+}
+
+/// One state of the store, unchanged by later commits.
+pub(super) trait Snapshot: Send {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+}
+
+/// The seam between the cache and its disk.
+pub(super) trait Store: Send + Sync {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+
+    /// Every record of a table in key order, until `each` fails.
+    fn scan(&self, table: Table, each: &mut Each<'_>) -> Result<(), StoreError>;
+
+    /// All of it or nothing, and on the disk when this returns.
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// What its disk had to do, and holds.
+    fn disk_use(&self) -> DiskUse {
+        DiskUse::default()
+    }
+
+    /// It was found damaged and can only be read any more, and not all of it.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
+    /// A new store in the place of a lost one, with those objects and bodies that can still be read, and nothing else.
+    fn renewed(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Err(StoreError::InUse)
+    }
+}
+
+pub(super) type Each<'e> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'e;
