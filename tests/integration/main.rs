@@ -7,6 +7,7 @@ mod demo;
 mod deploy;
 mod fuzz_seeds;
 mod healing;
+mod history;
 mod identity;
 mod kubectl;
 mod outage;

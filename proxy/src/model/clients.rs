@@ -3,15 +3,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use holdfast_history::plan::{Read, Rv};
+use bytes::BytesMut;
+use holdfast_history::plan::Read;
+use holdfast_history::reader::{Reading, Seen};
 use holdfast_history::record::{
-    Answer, ClientId, End, Entry, ExchangeId, ListAsk, Origin, Record, Request, WatchAsk, What,
+    Answer, ClientId, End, Entry, ExchangeId, Origin, Record, Request, What,
 };
 use holdfast_history::reflector::Reflector;
-use holdfast_history::scope::{Resource, Scope};
-use holdfast_history::truth::Key;
-use holdfast_history::wire::{self, Status, Told};
+use holdfast_history::scope::Resource;
+use holdfast_history::wire::{self, Told};
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
@@ -122,77 +122,20 @@ impl Client {
         stop.run_until_cancelled(work).await;
     }
 
-    /// One read, and for a list all of its pages. `seen` is the latest RV this client was told of the scope.
+    /// One read, and for a list all of its pages. `seen` is what this client was told before.
     pub(super) async fn read(self, read: Read, seen: Arc<Mutex<Seen>>) {
-        match read {
-            Read::Get(key) => drop(self.ask(&Request::Get(key)).await),
-            Read::List {
-                scope,
-                rv,
-                exact,
-                limit,
-                gives_up,
-            } => {
-                let mut ask = ListAsk {
-                    rv: Seen::number(&seen, &scope, rv),
-                    exact,
-                    limit,
-                    continue_token: String::new(),
-                };
-                ask.exact &= ask.rv.parse().is_ok_and(|rv: u64| rv > 0);
-                loop {
-                    let (_, answer, _) = self.ask(&Request::List(scope.clone(), ask.clone())).await;
-                    let Answer::List(list) = answer else {
-                        return;
-                    };
-                    if list.continue_token.is_empty() {
-                        return Seen::tell(&seen, &scope, list.rv);
-                    }
-                    if gives_up {
-                        return;
-                    }
-                    ask = ListAsk {
-                        limit,
-                        continue_token: list.continue_token,
-                        ..ListAsk::default()
-                    };
-                }
+        let lock = || seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reading = Reading::new(&read, &lock());
+        loop {
+            let request = reading.request().clone();
+            let (exchange, answer, body) = self.ask(&request).await;
+            if let (Answer::Watch, Some(body)) = (&answer, body) {
+                let mut told = |told: &Told| reading.told(told, &mut lock());
+                let end = exchange.follow(request.resource(), body, &mut told).await;
+                return exchange.note(What::Ended(end));
             }
-            Read::Watch {
-                scope,
-                rv,
-                initial,
-                bookmarks,
-                seconds,
-            } => {
-                let ask = WatchAsk {
-                    rv: Seen::number(&seen, &scope, rv),
-                    initial,
-                    bookmarks,
-                    timeout_seconds: Some(seconds),
-                };
-                let began_at: Option<u64> = ask.rv.parse().ok().filter(|rv| *rv > 0);
-                let mut ordered = initial != Some(true) && began_at.is_some();
-                let (exchange, answer, body) = self.ask(&Request::Watch(scope.clone(), ask)).await;
-                let (Answer::Watch, Some(body)) = (answer, body) else {
-                    return;
-                };
-                let mut told = |told: &Told| {
-                    match told {
-                        Told::Bookmark { rv, .. } => {
-                            ordered = true;
-                            Seen::tell(&seen, &scope, *rv);
-                        }
-                        Told::Event(_, object) if ordered => {
-                            Seen::tell(&seen, &scope, object.rv);
-                        }
-                        Told::Event(..) => {}
-                        Told::Error(_) => return false,
-                    }
-                    true
-                };
-                let end = exchange.follow(scope.resource, body, &mut told).await;
-                exchange.note(What::Ended(end));
+            if !reading.answered(&answer, &mut lock()) {
+                return;
             }
         }
     }
@@ -221,7 +164,7 @@ impl Client {
     }
 
     async fn send(&self, serve: &Arc<Serve>, request: &Request) -> (Response<Body>, Origin) {
-        let uri: http::Uri = target(request).parse().expect("a URI");
+        let uri: http::Uri = request.target().parse().expect("a URI");
         let account = ServiceAccount {
             namespace: "a".to_owned(),
             name: format!("caller-{}", self.caller),
@@ -304,79 +247,6 @@ impl Exchange {
     }
 }
 
-/// The latest RVs a reader was told, by scope.
-#[derive(Default)]
-pub(super) struct Seen(Vec<(Scope, u64)>);
-
-impl Seen {
-    fn tell(seen: &Mutex<Self>, scope: &Scope, rv: u64) {
-        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        match seen.0.iter_mut().find(|(of, _)| of == scope) {
-            Some((_, known)) => *known = rv.max(*known),
-            None => seen.0.push((scope.clone(), rv)),
-        }
-    }
-
-    fn number(seen: &Mutex<Self>, scope: &Scope, rv: Rv) -> String {
-        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = seen.0.iter().find(|(of, _)| of == scope);
-        match (rv, known) {
-            (Rv::Any, _) => "0".to_owned(),
-            (Rv::Seen, Some((_, known))) => known.to_string(),
-            (Rv::Unset, _) | (Rv::Seen, None) => String::new(),
-        }
-    }
-}
-
-/// The request line.
-fn target(request: &Request) -> String {
-    let (path, mut query) = match request {
-        Request::Get(key) => return Key::path(key),
-        Request::List(scope, _) | Request::Watch(scope, _) => scope.target(),
-    };
-    let mut put = |name, value: &dyn ToString| query.push((name, value.to_string()));
-    match request {
-        Request::List(_, ask) => {
-            if !ask.rv.is_empty() {
-                put("resourceVersion", &ask.rv);
-            }
-            if ask.exact {
-                put("resourceVersionMatch", &"Exact");
-            }
-            if let Some(limit) = ask.limit {
-                put("limit", &limit);
-            }
-            if !ask.continue_token.is_empty() {
-                put("continue", &ask.continue_token);
-            }
-        }
-        Request::Watch(_, ask) => {
-            put("watch", &"true");
-            if !ask.rv.is_empty() {
-                put("resourceVersion", &ask.rv);
-            }
-            if let Some(initial) = ask.initial {
-                put("sendInitialEvents", &initial);
-                put("resourceVersionMatch", &"NotOlderThan");
-            }
-            if ask.bookmarks {
-                put("allowWatchBookmarks", &"true");
-            }
-            if let Some(seconds) = ask.timeout_seconds {
-                put("timeoutSeconds", &seconds);
-            }
-        }
-        Request::Get(_) => {}
-    }
-    let query = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(query)
-        .finish();
-    match query.is_empty() {
-        true => path,
-        false => format!("{path}?{query}"),
-    }
-}
-
 async fn read_answer(request: &Request, response: Response<Body>) -> (Answer, Option<Body>) {
     let (parts, body) = response.into_parts();
     if matches!(request, Request::Watch(..)) && parts.status.is_success() {
@@ -385,15 +255,6 @@ async fn read_answer(request: &Request, response: Response<Body>) -> (Answer, Op
     let Ok(body) = body.collect().await else {
         return (Answer::Broken, None);
     };
-    let body: Bytes = body.to_bytes();
-    let read = match request {
-        _ if !parts.status.is_success() => {
-            let code = parts.status.as_u16();
-            wire::status(&body).map(|status| Answer::Refused(Status { code, ..status }))
-        }
-        Request::List(scope, _) => wire::list(scope.resource, &body).map(Answer::List),
-        Request::Get(key) => wire::object(key.resource, &body).map(Answer::Object),
-        Request::Watch(..) => Ok(Answer::Watch),
-    };
-    (read.unwrap_or_else(Answer::Malformed), None)
+    let answer = Answer::read(request, parts.status.as_u16(), &body.to_bytes());
+    (answer, None)
 }

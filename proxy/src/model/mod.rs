@@ -10,16 +10,14 @@ mod rig;
 
 use std::cell::Cell;
 use std::env;
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use holdfast_history::check::Violation;
+use holdfast_history::check::{Violation, explain};
 use holdfast_history::plan::Plan;
 use tokio::time::Instant;
 
 use crate::bugs::{Bug, Switched};
 use crate::tls::tests::Files;
-use rig::Outcome;
 
 /// Seeds of a run that is not told how many.
 const SEEDS: u64 = 200;
@@ -32,10 +30,6 @@ const SEEDS_OF_A_BUG: u64 = 1000;
 
 /// A long run says so often that it is still there.
 const PROGRESS: u64 = 500;
-
-/// Of a history that cannot be, what is shown around the first entry that cannot: what led there, and what came after.
-const BEFORE: usize = 400;
-const AFTER: usize = 10;
 
 /// The time of day when a history begins, in seconds since 1970: any will do.
 const BEGINNING: Duration = Duration::from_secs(2_000_000_000);
@@ -80,31 +74,13 @@ fn number(text: &str) -> Option<u64> {
     text.parse().ok()
 }
 
-/// The history around its first violation, then every violation.
-fn explain(outcome: &Outcome) -> String {
-    let mut text = String::new();
-    let at = outcome.violations.first().map(|first| first.entry);
-    let from = at.map_or(0, |at| at.saturating_sub(BEFORE));
-    let until = at.map_or(usize::MAX, |at| at + AFTER);
-    for (index, line) in outcome.record.to_string().lines().enumerate() {
-        if (from..=until).contains(&index) {
-            let mark = if at == Some(index) { ">>" } else { "  " };
-            let _ = writeln!(text, "{mark}{line}");
-        }
-    }
-    for violation in &outcome.violations {
-        let _ = writeln!(text, "{violation}");
-    }
-    text
-}
-
 #[test]
 fn random_histories_can_be() {
     let files = Files::new(&["kubernetes"]);
     let _switched = told("HOLDFAST_MODEL_BUG", bug).map(Switched::on);
     if let Some(seed) = told("HOLDFAST_MODEL_SEED", number) {
         let outcome = rig::run(&files, &Plan::new(seed));
-        println!("{}", explain(&outcome));
+        println!("{}", explain(&outcome.record, &outcome.violations));
         assert!(outcome.violations.is_empty(), "seed {seed}");
         return;
     }
@@ -114,7 +90,7 @@ fn random_histories_can_be() {
         let outcome = rig::run(&files, &Plan::new(seed));
         if let Some(first) = outcome.violations.first() {
             if failed.is_empty() {
-                println!("{}", explain(&outcome));
+                println!("{}", explain(&outcome.record, &outcome.violations));
             }
             println!("seed {seed}: {first}");
             failed.push((seed, first.clone()));

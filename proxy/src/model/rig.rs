@@ -8,6 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use holdfast_history::check::{Violation, check};
 use holdfast_history::plan::{Face, Kind, Op, Plan, Read, Step};
+use holdfast_history::reader::Seen;
 use holdfast_history::record::{ClientId, Entry, Event, Record};
 use holdfast_history::reflector::Reflector;
 use holdfast_history::truth::Key;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::apiserver::ApiServer;
-use super::clients::{Client, Holdfast, Scene, Seen};
+use super::clients::{Client, Holdfast, Scene};
 use crate::cache::disk::Disk;
 use crate::config;
 use crate::identity::Identity;

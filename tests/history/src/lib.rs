@@ -3,6 +3,7 @@
 //! ```text
 //! plan      a seed -> clients, and steps: writes, reads, watches, faults
 //! reflector one client's list and watch as client-go does it, without I/O
+//! reader    one client's reads as the plan says them, without I/O
 //! truth     every state the API server was ever in
 //! record    what the clients were told
 //! check     whether the record can be, given the truth
@@ -11,6 +12,7 @@
 
 pub mod check;
 pub mod plan;
+pub mod reader;
 pub mod record;
 pub mod reflector;
 pub mod scope;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::scope::Scope;
+use crate::scope::{Resource, Scope};
 use crate::truth::{Key, Object};
-use crate::wire::{List, Status, Told};
+use crate::wire::{self, List, Status, Told};
 
 /// A client of the plan, by its place there.
 pub type ClientId = usize;
@@ -51,6 +51,72 @@ pub enum Request {
     Watch(Scope, WatchAsk),
 }
 
+impl Request {
+    pub fn resource(&self) -> Resource {
+        match self {
+            Self::List(scope, _) | Self::Watch(scope, _) => scope.resource,
+            Self::Get(key) => key.resource,
+        }
+    }
+
+    /// Path and query of the request line.
+    pub fn target(&self) -> String {
+        let (path, mut query) = match self {
+            Self::Get(key) => return key.path(),
+            Self::List(scope, _) | Self::Watch(scope, _) => scope.target(),
+        };
+        let mut put = |name, value: &dyn ToString| query.push((name, value.to_string()));
+        match self {
+            Self::List(_, ask) => ask.write(&mut put),
+            Self::Watch(_, ask) => ask.write(&mut put),
+            Self::Get(_) => {}
+        }
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(query)
+            .finish();
+        match query.is_empty() {
+            true => path,
+            false => format!("{path}?{query}"),
+        }
+    }
+}
+
+impl ListAsk {
+    fn write(&self, put: &mut impl FnMut(&'static str, &dyn ToString)) {
+        if !self.rv.is_empty() {
+            put("resourceVersion", &self.rv);
+        }
+        if self.exact {
+            put("resourceVersionMatch", &"Exact");
+        }
+        if let Some(limit) = self.limit {
+            put("limit", &limit);
+        }
+        if !self.continue_token.is_empty() {
+            put("continue", &self.continue_token);
+        }
+    }
+}
+
+impl WatchAsk {
+    fn write(&self, put: &mut impl FnMut(&'static str, &dyn ToString)) {
+        put("watch", &"true");
+        if !self.rv.is_empty() {
+            put("resourceVersion", &self.rv);
+        }
+        if let Some(initial) = self.initial {
+            put("sendInitialEvents", &initial);
+            put("resourceVersionMatch", &"NotOlderThan");
+        }
+        if self.bookmarks {
+            put("allowWatchBookmarks", &"true");
+        }
+        if let Some(seconds) = self.timeout_seconds {
+            put("timeoutSeconds", &seconds);
+        }
+    }
+}
+
 /// How an exchange began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -63,6 +129,24 @@ pub enum Answer {
     Broken,
     /// Whole, and not as the API server would write it.
     Malformed(String),
+}
+
+impl Answer {
+    /// What a whole body says in answer to a request; of a watch that was accepted nothing need be read.
+    pub fn read(request: &Request, status: u16, body: &[u8]) -> Self {
+        let read = match request {
+            _ if !(200..300).contains(&status) => wire::status(body).map(|said| {
+                Self::Refused(Status {
+                    code: status,
+                    ..said
+                })
+            }),
+            Request::List(scope, _) => wire::list(scope.resource, body).map(Self::List),
+            Request::Get(key) => wire::object(key.resource, body).map(Self::Object),
+            Request::Watch(..) => Ok(Self::Watch),
+        };
+        read.unwrap_or_else(Self::Malformed)
+    }
 }
 
 /// How a stream ended.

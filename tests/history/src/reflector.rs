@@ -58,6 +58,8 @@ pub struct Reflector {
     refused: bool,
     wait: u64,
     backoff: u64,
+    min_backoff: u64,
+    max_backoff: u64,
 }
 
 impl Reflector {
@@ -74,6 +76,19 @@ impl Reflector {
             refused: false,
             wait: 0,
             backoff: MIN_BACKOFF_MS,
+            min_backoff: MIN_BACKOFF_MS,
+            max_backoff: MAX_BACKOFF_MS,
+        }
+    }
+
+    /// Pauses from `min` to `max` milliseconds, where time is the real one.
+    #[must_use]
+    pub fn with_backoff(self, min: u64, max: u64) -> Self {
+        Self {
+            backoff: min,
+            min_backoff: min,
+            max_backoff: max,
+            ..self
         }
     }
 
@@ -253,14 +268,14 @@ impl Reflector {
         self.synced = true;
         self.rv = rv.to_string();
         self.phase = Phase::Watch;
-        self.backoff = MIN_BACKOFF_MS;
+        self.backoff = self.min_backoff;
     }
 
     fn back_off(&mut self, phase: Phase) {
         self.partial = None;
         self.phase = phase;
         self.wait = self.backoff;
-        self.backoff = (self.backoff * 2).min(MAX_BACKOFF_MS);
+        self.backoff = (self.backoff * 2).min(self.max_backoff);
     }
 }
 

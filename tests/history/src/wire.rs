@@ -126,7 +126,11 @@ fn fields(resource: Resource, json: &Value) -> Read<Object> {
         rv: number(&metadata["resourceVersion"])?,
         labels: labels.collect::<Read<_>>()?,
         node: json["spec"]["nodeName"].as_str().unwrap_or("").to_owned(),
-        value: number(&metadata["annotations"][VALUE])?,
+        value: match &metadata["annotations"][VALUE] {
+            // What no history wrote: the API server's own ConfigMaps.
+            Value::Null => 0,
+            value => number(value)?,
+        },
     })
 }
 

@@ -1,6 +1,7 @@
 //! Whether a record can be, given the truth: what etcd's own robustness tests demand of watches (`etcd-io/etcd:tests/robustness`),
 //! told of Kubernetes' streams, and what a cache must never do.
 
+mod explain;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::record::{
 use crate::scope::{Resource, Scope};
 use crate::truth::{Content, Key, Object, Truth};
 use crate::wire::{List, Status, Told};
+pub use explain::explain;
 use stream::Stream;
 
 /// Why Holdfast refuses what is older than its caller knows.
