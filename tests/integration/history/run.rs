@@ -64,7 +64,19 @@ impl<'s, 'a> Run<'s, 'a> {
         }
     }
 
-    pub(super) fn step(&mut self, step: &Step) -> Result<()> {
+    /// Every step, or those until it does not get quiet any more: the judge says why.
+    pub(super) fn all(&mut self) -> Result<()> {
+        let plan = self.plan;
+        for step in &plan.steps {
+            if !self.step(step)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// `false`: it does not get quiet.
+    fn step(&mut self, step: &Step) -> Result<bool> {
         let Stage { runtime, plane, .. } = &mut *self.stage;
         match step {
             Step::Write(key, op) => {
@@ -94,9 +106,9 @@ impl<'s, 'a> Run<'s, 'a> {
                 self.stage.api.compact()?;
             }
             Step::RestartHoldfast { killed } => self.restart_holdfast(*killed)?,
-            Step::Settle => self.settle()?,
+            Step::Settle => return Ok(self.settle()),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// All clients leave.
@@ -220,10 +232,11 @@ impl<'s, 'a> Run<'s, 'a> {
 
     // --- what is compared ---
 
-    fn settle(&mut self) -> Result<()> {
+    /// Waits until it is quiet and says so; `false`: it is not, and that is said in its place.
+    fn settle(&self) -> bool {
         if self.cut.is_some() {
             sleep(DARK);
-            return Ok(());
+            return true;
         }
         let began = Instant::now();
         let mut right_since: Option<Instant> = None;
@@ -241,7 +254,7 @@ impl<'s, 'a> Run<'s, 'a> {
                 },
             );
             if is_quiet {
-                return Ok(());
+                return is_right;
             }
             right_since = match is_right {
                 true => right_since.or_else(|| Some(Instant::now())),

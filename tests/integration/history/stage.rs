@@ -78,7 +78,7 @@ impl<'a> Stage<'a> {
         let holdfast = Peer::new(&self.node.netns(), LISTEN.parse()?, &ca, None)?;
         let scene = Scene::new(holdfast, self.tokens.clone());
         let mut run = Run::new(self, plan, scene.clone());
-        let ran = plan.steps.iter().try_for_each(|step| run.step(step));
+        let ran = run.all();
         run.end();
         ran.with_context(|| self.story())?;
         self.runtime.block_on(self.plane.clear())?;
