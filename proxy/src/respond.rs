@@ -77,10 +77,10 @@ fn explain(reason: Reason) -> &'static str {
             "the API server cannot be reached, and it never let this caller read this: read it once while the API server is there"
         }
         Reason::Incomplete => {
-            "the API server cannot be reached, and this list was never seen whole: list it once while the API server is there"
+            "the API server cannot be reached, and this list was never seen whole, or made room for others: list it once while the API server is there"
         }
         Reason::NeverSeen => {
-            "the API server cannot be reached, and nothing is known of this: that says neither that it exists nor that it does not"
+            "the API server cannot be reached, and nothing is known of this (any more): that says neither that it exists nor that it does not"
         }
         Reason::TooOld => {
             "the API server cannot be reached, and it confirmed what was kept of this longer ago than cache.maxAge of this node allows"

@@ -98,6 +98,12 @@ impl Running {
                 written_bytes: cache.written_bytes,
                 syncs: cache.syncs,
                 file_bytes: cache.file_bytes,
+                bytes: cache.bytes,
+                evicted: [
+                    ("object", cache.evicted.objects),
+                    ("response", cache.evicted.responses),
+                    ("collection", cache.evicted.collections),
+                ],
                 collections,
             },
         }

@@ -141,6 +141,11 @@ impl<'a> Asked<'a> {
                 false => Reason::Incomplete,
             });
         }
+        let given_up = state.given_up.least(scope);
+        found.retain(|(_, collection, _)| collection.resource_version >= given_up);
+        if found.is_empty() {
+            return Err(Reason::Incomplete);
+        }
         let least = state.shown.least(self.caller, scope);
         found.retain(|(_, collection, _)| collection.resource_version >= least);
         if found.is_empty() {
@@ -217,9 +222,11 @@ pub(super) fn get(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
     };
     let id = ObjectId::of(&key).ok_or(Reason::BadRequest)?;
     let (stored, rendering, confirmed, snapshot) = {
-        let state = asked.shared.lock();
+        let mut state = asked.shared.lock();
         let (fact, rendering, confirmed) = find(asked, &state, &key, &id)?;
-        let stored = Stored::of(&state, &GroupResource::of(&key.resource), &id, fact);
+        let of = GroupResource::of(&key.resource);
+        let stored = Stored::of(&state, &of, &id, fact);
+        state.used_object(asked.caller, &of, &id, asked.now);
         (stored, rendering, confirmed, snapshot(&state)?)
     };
     let object = stored.told_whole(snapshot.as_ref(), &key.resource, &rendering, true);

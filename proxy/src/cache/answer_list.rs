@@ -23,7 +23,7 @@ pub(super) fn list(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
         return Err(Reason::NotCacheable);
     };
     let page = Page::asked(&asked.info.options, &scope)?;
-    let state = asked.shared.lock();
+    let mut state = asked.shared.lock();
     let candidates = asked.collections(&state, &scope)?;
     let (collection, part) = page.choose(&state, candidates)?;
     let mut head = ListHead {
@@ -34,6 +34,7 @@ pub(super) fn list(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
     };
     let sizes = page.cut(&state, collection, &part, &scope, &mut head)?;
     let age = asked.age(collection.confirmed);
+    state.used_collection(asked.caller, part.collection, asked.now);
     drop(state);
     let content_type = part.rendering.content_type(part.form);
     let mut headers = headers::cached(content_type, age, asked.request);

@@ -14,7 +14,7 @@ use crate::policy::Reason;
 
 pub(super) fn response(asked: &Asked<'_>, path: &str) -> Result<Response<Body>, Reason> {
     let (key, fact, unwritten, snapshot) = {
-        let state = asked.shared.lock();
+        let mut state = asked.shared.lock();
         if !state.responses.knows(path) {
             return Err(Reason::NeverSeen);
         }
@@ -23,9 +23,11 @@ pub(super) fn response(asked: &Asked<'_>, path: &str) -> Result<Response<Body>, 
         }
         let found = state.responses.find(path, &asked.accepted);
         let (key, fact) = found.ok_or(Reason::NotAcceptable)?;
+        let fact = fact.clone();
+        state.used_response(asked.caller, &key, asked.now);
         let key = response_key(&key.path, &key.accept);
         let unwritten = state.writes.get(Table::Bodies, &key);
-        (key, fact.clone(), unwritten, snapshot(&state)?)
+        (key, fact, unwritten, snapshot(&state)?)
     };
     let headers = response_headers(asked, &fact);
     if has_it(asked.request, headers.get(ETAG)) {

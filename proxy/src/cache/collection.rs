@@ -35,8 +35,11 @@ pub(super) struct Gone {
 pub(super) struct Collection {
     pub(super) scope: Scope,
     pub(super) form: Form,
-    /// Whose request made it, for all may not make as many as they like; not known after a restart until someone asks again.
+    /// Of those whose requests made and kept it, the one that holds least, for all may not make as many as they like; not
+    /// known after a restart until someone asks again.
     made_by: Option<ServiceAccount>,
+    /// When a caller last asked for it; Unix seconds.
+    pub(super) used: u64,
     /// Without it nothing below may be served.
     pub(super) complete: bool,
     pub(super) resource_version: u64,
@@ -93,6 +96,7 @@ impl Collection {
             scope,
             form,
             made_by: None,
+            used: 0,
             complete: false,
             resource_version: 0,
             confirmed: 0,
@@ -116,8 +120,24 @@ impl Collection {
         self.members.insert(id, member);
     }
 
-    pub(super) fn asked_for_by(&mut self, caller: &ServiceAccount) {
-        self.made_by.get_or_insert_with(|| caller.clone());
+    /// `is_lighter`: the caller holds less than the one it belongs to.
+    pub(super) fn used_by(&mut self, caller: &ServiceAccount, is_lighter: bool, now: u64) {
+        self.used = self.used.max(now);
+        if is_lighter && !self.is_made_by(caller) {
+            self.made_by = Some(caller.clone());
+        }
+    }
+
+    pub(super) fn made_by(&self) -> Option<&ServiceAccount> {
+        self.made_by.as_ref()
+    }
+
+    /// What it is of, and as of when, but not what it holds.
+    pub(super) fn without_content(&self) -> Self {
+        let (kind, list_kind) = (self.kind.clone(), self.list_kind.clone());
+        let mut same = Self::new(self.scope.clone(), self.form, kind, list_kind);
+        same.resource_version = self.resource_version;
+        same
     }
 
     pub(super) fn is_made_by(&self, caller: &ServiceAccount) -> bool {
@@ -157,6 +177,15 @@ impl Collection {
         };
         (&*self.scope.resource.version, self.form) == (version, form)
             && (self.vouches_for(id, resource_version) || self.feeds.values().any(is_last))
+    }
+
+    /// The objects that streams showed ahead of the list that is to come, each with its RV there.
+    pub(super) fn ahead(&self) -> impl Iterator<Item = (&ObjectId, u64)> {
+        let events = self.feeds.values().flat_map(|feed| feed.backlog.iter());
+        events.filter_map(|event| match &event.what {
+            What::Put(id) => Some((id, event.resource_version)),
+            What::Deleted(..) | What::Bookmark => None,
+        })
     }
 
     /// Whether the object is a member, or may become one when the list comes that a stream is ahead of.

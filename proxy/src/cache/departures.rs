@@ -104,7 +104,7 @@ impl State {
     pub(super) fn sweep(
         &mut self,
         scope: &Scope,
-        members: &BTreeMap<ObjectId, u64>,
+        is_member: impl Fn(&ObjectId) -> bool,
         resource_version: u64,
         now: u64,
     ) {
@@ -113,7 +113,7 @@ impl State {
             .facts
             .within(&resource, scope.namespace.as_deref())
             .filter(|(id, facts)| {
-                !members.contains_key(*id)
+                !is_member(id)
                     && facts
                         .iter()
                         .any(|fact| fact.resource_version <= resource_version)

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::form::Form;
 use super::key::{self, GroupResource, ObjectId};
+use super::shares::{Owner, Shares};
 use super::traits::{Interner, Traits};
 
 /// Deletions remembered, so that an older answer still on its way cannot bring an object back: far more than die in the seconds an answer takes.
@@ -63,13 +64,31 @@ impl Fact {
     }
 }
 
+/// What is known of one object.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// In all versions, encodings and states.
+    pub(super) facts: Vec<Fact>,
+    /// When a caller last asked for it; Unix seconds.
+    pub(super) used: u64,
+    /// Of those that used it, the one that held least.
+    pub(super) owner: Owner,
+}
+
+impl Known {
+    pub(super) fn bytes(&self) -> u64 {
+        self.facts.iter().map(|fact| u64::from(fact.len)).sum()
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Facts {
-    of: HashMap<GroupResource, BTreeMap<ObjectId, Vec<Fact>>>,
+    of: HashMap<GroupResource, BTreeMap<ObjectId, Known>>,
     gone: Gone,
     interner: Interner,
     count: usize,
     bytes: u64,
+    shares: Shares,
 }
 
 impl Facts {
@@ -80,6 +99,27 @@ impl Facts {
     /// Of all stored objects.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whose objects have how many of them.
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
+    /// A caller asked for the object, or is being told of it.
+    pub(super) fn used(&mut self, resource: &GroupResource, id: &ObjectId, user: Owner, now: u64) {
+        let known = self.of.get_mut(resource).and_then(|of| of.get_mut(id));
+        let Some(known) = known else {
+            return;
+        };
+        known.used = known.used.max(now);
+        let owner = self.shares.lighter(known.owner, user);
+        if owner != known.owner {
+            let bytes = known.bytes();
+            self.shares.take(known.owner, bytes);
+            self.shares.add(owner, bytes);
+            known.owner = owner;
+        }
     }
 
     pub(super) fn word(&mut self, word: &str) -> Arc<str> {
@@ -95,19 +135,24 @@ impl Facts {
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (&GroupResource, &ObjectId, &Fact)> {
-        let objects = self
-            .of
+        let objects = self.objects();
+        objects.flat_map(|(of, id, known)| known.facts.iter().map(move |fact| (of, id, fact)))
+    }
+
+    pub(super) fn objects(&self) -> impl Iterator<Item = (&GroupResource, &ObjectId, &Known)> {
+        self.of
             .iter()
-            .flat_map(|(of, objects)| objects.iter().map(move |(id, facts)| (of, id, facts)));
-        objects.flat_map(|(of, id, facts)| facts.iter().map(move |fact| (of, id, fact)))
+            .flat_map(|(of, objects)| objects.iter().map(move |(id, known)| (of, id, known)))
+    }
+
+    pub(super) fn object(&self, resource: &GroupResource, id: &ObjectId) -> Option<&Known> {
+        self.of.get(resource)?.get(id)
     }
 
     /// All versions, encodings and states of one object.
     pub(super) fn get(&self, resource: &GroupResource, id: &ObjectId) -> &[Fact] {
-        self.of
-            .get(resource)
-            .and_then(|objects| objects.get(id))
-            .map_or(&[], Vec::as_slice)
+        self.object(resource, id)
+            .map_or(&[], |known| known.facts.as_slice())
     }
 
     /// The same id as the facts hold it: however many collections an object is in, its name is in memory once.
@@ -169,8 +214,9 @@ impl Facts {
         state: key::StateName<'_>,
         now: u64,
     ) -> Option<&Fact> {
-        let facts = self.of.get_mut(resource)?.get_mut(id)?;
-        let fact = facts.iter_mut().find(|fact| fact.state() == state)?;
+        let known = self.of.get_mut(resource)?.get_mut(id)?;
+        let mut facts = known.facts.iter_mut();
+        let fact = facts.find(|fact| fact.state() == state)?;
         fact.confirmed = fact.confirmed.max(now);
         if fact.confirmed.saturating_sub(fact.learnt) < WRITE_AFTER {
             return None;
@@ -187,8 +233,11 @@ impl Facts {
         state: key::StateName<'_>,
         until: u64,
     ) {
-        let facts = self.of.get_mut(resource).and_then(|of| of.get_mut(id));
-        let fact = facts.and_then(|facts| facts.iter_mut().find(|fact| fact.state() == state));
+        let known = self.of.get_mut(resource).and_then(|of| of.get_mut(id));
+        let fact = known.and_then(|known| {
+            let mut facts = known.facts.iter_mut();
+            facts.find(|fact| fact.state() == state)
+        });
         if let Some(fact) = fact {
             fact.listed_until = until;
         }
@@ -196,11 +245,8 @@ impl Facts {
 
     /// The objects of which more than one state is known.
     pub(super) fn with_history(&self) -> Vec<(GroupResource, ObjectId)> {
-        let objects = self.of.iter().flat_map(|(of, objects)| {
-            let many = objects.iter().filter(|(_, facts)| facts.len() > 1);
-            many.map(move |(id, _)| (of.clone(), id.clone()))
-        });
-        objects.collect()
+        let many = self.objects().filter(|(_, _, known)| known.facts.len() > 1);
+        many.map(|(of, id, _)| (of.clone(), id.clone())).collect()
     }
 
     pub(super) fn knows(&self, resource: &GroupResource) -> bool {
@@ -241,16 +287,19 @@ impl Facts {
         let Some(objects) = self.of.get_mut(resource) else {
             return;
         };
-        let facts = objects.entry(id).or_default();
+        let known = objects.entry(id).or_default();
+        known.used = known.used.max(fact.learnt);
         self.bytes += u64::from(fact.len);
+        self.shares.add(known.owner, u64::from(fact.len));
         let same = |known: &&mut Fact| known.state() == fact.state();
-        if let Some(known) = facts.iter_mut().find(same) {
-            self.bytes -= u64::from(known.len);
-            *known = fact;
+        if let Some(same) = known.facts.iter_mut().find(same) {
+            self.bytes -= u64::from(same.len);
+            self.shares.take(known.owner, u64::from(same.len));
+            *same = fact;
         } else {
             self.count += 1;
-            facts.reserve_exact(1);
-            facts.push(fact);
+            known.facts.reserve_exact(1);
+            known.facts.push(fact);
         }
     }
 
@@ -263,13 +312,15 @@ impl Facts {
     pub(super) fn forget(&mut self, resource: &GroupResource) -> Vec<(ObjectId, Fact)> {
         self.gone.forget(resource);
         let objects = self.of.remove(resource).unwrap_or_default();
-        let facts = objects
-            .into_iter()
-            .flat_map(|(id, facts)| facts.into_iter().map(move |fact| (id.clone(), fact)));
-        let forgotten: Vec<_> = facts.collect();
+        let mut forgotten = Vec::new();
+        for (id, known) in objects {
+            let bytes = known.bytes();
+            self.bytes -= bytes;
+            self.shares.take(known.owner, bytes);
+            let facts = known.facts.into_iter();
+            forgotten.extend(facts.map(|fact| (id.clone(), fact)));
+        }
         self.count -= forgotten.len();
-        let bytes = forgotten.iter().map(|(_, fact)| u64::from(fact.len));
-        self.bytes -= bytes.sum::<u64>();
         forgotten
     }
 
@@ -283,15 +334,18 @@ impl Facts {
         let Some(objects) = self.of.get_mut(resource) else {
             return false;
         };
-        let Some(facts) = objects.get_mut(id) else {
+        let Some(known) = objects.get_mut(id) else {
             return false;
         };
-        let Some(at) = facts.iter().position(|fact| fact.state() == state) else {
+        let at = known.facts.iter().position(|fact| fact.state() == state);
+        let Some(at) = at else {
             return false;
         };
+        let len = u64::from(known.facts.remove(at).len);
         self.count -= 1;
-        self.bytes -= u64::from(facts.remove(at).len);
-        if facts.is_empty() {
+        self.bytes -= len;
+        self.shares.take(known.owner, len);
+        if known.facts.is_empty() {
             objects.remove(id);
         }
         true
@@ -311,7 +365,7 @@ impl Facts {
                 objects.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded))
             })
             .take_while(move |(id, _)| id.is_in(namespace))
-            .map(|(id, facts)| (id, facts.as_slice()))
+            .map(|(id, known)| (id, known.facts.as_slice()))
     }
 }
 

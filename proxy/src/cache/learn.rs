@@ -17,6 +17,7 @@ use super::responses::{
     MAX_ACCEPT_BYTES, MAX_RESPONSE_BYTES, ResponseFact, ResponseKey, granted_path, kept_path,
     normalised,
 };
+use super::shares::Owner;
 use super::state::{Keeping, NotLearnt, Object, Seen, State};
 use super::wire::{
     self, ListHead, ListItem, ListSplitter, MAX_OBJECT_BYTES, ObjectMeta, WireError,
@@ -117,12 +118,15 @@ impl Learner {
         let Self {
             shared,
             inflate,
+            caller,
             what,
             before,
             now,
             ..
         } = self;
-        let fed = inflate.feed(chunk, &mut |bytes| what.feed(shared, bytes, before, *now));
+        let fed = inflate.feed(chunk, &mut |bytes| {
+            what.feed(shared, caller, bytes, before, *now)
+        });
         self.failed = fed.err();
     }
 
@@ -137,13 +141,18 @@ impl Learner {
             failed,
             now,
         } = self;
+        let shown = what.shown();
         let learnt = match failed {
             Some(reason) => Err(reason),
             None => inflate
-                .finish(&mut |bytes| what.feed(&shared, bytes, &mut before, now))
+                .finish(&mut |bytes| what.feed(&shared, &caller, bytes, &mut before, now))
                 .and_then(|()| what.finish(&shared, &caller, before, now)),
         };
         if let Err(reason) = learnt {
+            if let Some((scope, resource_version)) = shown.filter(|_| reason.is_our_own()) {
+                let mut state = shared.lock();
+                state.shown.note(&caller, &scope, resource_version);
+            }
             shared.not_learnt(reason);
         }
     }
@@ -169,7 +178,9 @@ fn not_modified(
     state.grant(caller, granted, now);
     if let Some(etag) = response.get(ETAG).and_then(|etag| etag.to_str().ok()) {
         let accept = normalised(&accept::of_request(request));
-        state.confirm_response(ResponseKey { path, accept }, etag, now);
+        let key = ResponseKey { path, accept };
+        state.used_response(caller, &key, now);
+        state.confirm_response(key, etag, now);
     }
 }
 
@@ -267,6 +278,8 @@ fn whole(path: String, request: &HeaderMap, headers: &HeaderMap, now: u64) -> Op
         etag: text(ETAG),
         len: 0,
         learnt: now,
+        used: now,
+        owner: Owner::NOBODY,
     };
     Some(What::Response(key, fact, Vec::new()))
 }
@@ -275,15 +288,26 @@ impl What {
     fn feed(
         &mut self,
         shared: &Shared,
+        caller: &ServiceAccount,
         bytes: &[u8],
         before: &mut Before,
         now: u64,
     ) -> Result<(), NotLearnt> {
         match self {
-            Self::List(list) => list.feed(shared, bytes, before, now),
+            Self::List(list) => list.feed(shared, caller, bytes, before, now),
             Self::Object(_, _, body) => append(body, bytes, MAX_OBJECT_BYTES),
             Self::Response(_, _, body) => append(body, bytes, MAX_RESPONSE_BYTES),
         }
+    }
+
+    /// What a list shows to its caller, whether it is learnt or not. Rows are for human eyes.
+    fn shown(&self) -> Option<(Scope, u64)> {
+        let Self::List(list) = self else {
+            return None;
+        };
+        let resource_version = list.splitter.head().resource_version;
+        (resource_version > 0 && !list.form.is_row())
+            .then(|| (list.scope.clone(), resource_version))
     }
 
     fn finish(
@@ -302,10 +326,10 @@ impl What {
                 };
                 let meta = read_meta(form, &body).map_err(|_| NotLearnt::Malformed)?;
                 before.compare(&mut shared.lock(), &key.resource, meta.resource_version);
-                learn_object(shared, &key, (form, &body), &meta, now)
+                learn_object(shared, caller, &key, (form, &body), (&meta, now))
             }
             Self::Response(key, fact, body) => {
-                let learnt = shared.lock().learn_response(key, fact, &body);
+                let learnt = shared.lock().learn_response(caller, key, fact, &body);
                 shared.wake_if_urgent();
                 learnt
             }
@@ -325,6 +349,7 @@ impl List {
     fn feed(
         &mut self,
         shared: &Shared,
+        caller: &ServiceAccount,
         bytes: &[u8],
         before: &mut Before,
         now: u64,
@@ -339,14 +364,20 @@ impl List {
                 *before = Before::default();
             }
             for item in items {
-                self.item(&mut state, &item, now)?;
+                self.item(&mut state, caller, &item, now)?;
             }
         }
         shared.wake_if_urgent();
         fed.map_err(|_| NotLearnt::Malformed)
     }
 
-    fn item(&mut self, state: &mut State, item: &ListItem, now: u64) -> Result<(), NotLearnt> {
+    fn item(
+        &mut self,
+        state: &mut State,
+        caller: &ServiceAccount,
+        item: &ListItem,
+        now: u64,
+    ) -> Result<(), NotLearnt> {
         let head = self.splitter.head();
         let meta = &item.meta;
         // A built-in item says nothing of its kind: then its list must, before it.
@@ -370,6 +401,7 @@ impl List {
             return Err(NotLearnt::Full);
         }
         let object = Object {
+            by: caller,
             id: &id,
             form: self.form,
             uid: &meta.uid,
@@ -461,10 +493,10 @@ pub(super) fn trimmed(mut body: Vec<u8>) -> Bytes {
 /// Learns an object from an answer about it alone; `meta` is what was read of `body`.
 pub(super) fn learn_object(
     shared: &Shared,
+    caller: &ServiceAccount,
     key: &ObjectKey,
     (form, body): (Form, &Bytes),
-    meta: &ObjectMeta,
-    now: u64,
+    (meta, now): (&ObjectMeta, u64),
 ) -> Result<(), NotLearnt> {
     if meta.api_version != form.api_version(&key.resource) || !form.is_kind(&meta.kind) {
         return Err(NotLearnt::OtherRepresentation);
@@ -482,6 +514,7 @@ pub(super) fn learn_object(
     let mut state = shared.lock();
     state.learn_columns(&key.resource, &columns);
     let object = Object {
+        by: caller,
         id: &id,
         form,
         uid: &meta.uid,

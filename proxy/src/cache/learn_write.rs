@@ -136,7 +136,7 @@ impl WriteLearner {
         if !is_of_use(&shared.lock(), &caller, &object, &meta.kind, form) {
             return Ok(());
         }
-        learn_object(&shared, &object, (form, &body), &meta, now)?;
+        learn_object(&shared, &caller, &object, (form, &body), (&meta, now))?;
         let mut state = shared.lock();
         let shown = meta.resource_version;
         state

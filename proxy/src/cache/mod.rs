@@ -19,14 +19,19 @@ mod columns;
 mod commit;
 mod deletions;
 mod departures;
+mod evict;
+mod evict_plan;
 mod facts;
+mod forgetting;
 mod form;
+mod given_up;
 mod grants;
 mod headers;
 mod inflate;
 mod key;
 mod last;
 mod learn;
+mod learn_response;
 mod learn_write;
 mod list_stream;
 mod memory;
@@ -45,14 +50,17 @@ mod renew;
 mod responses;
 mod restored;
 mod rows;
+mod shares;
 mod shown;
 mod state;
 mod status;
 mod store;
+mod streams;
 mod traits;
 mod watch_feed;
 pub mod wire;
 mod writes;
+mod writing;
 
 #[cfg(test)]
 pub(crate) mod disk;
@@ -81,7 +89,7 @@ pub use learn::Learner;
 pub use learn_write::WriteLearner;
 pub use missed::{Missed, Topic};
 pub use restored::{Became, Check};
-pub use status::{CacheStatus, CollectionStatus};
+pub use status::{CacheStatus, CollectionStatus, Evicted};
 pub use watch_feed::WatchFeed;
 
 /// Everything Holdfast remembers. Cheap to share (behind an `Arc`).

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::evict::Pool;
 use super::key::{GroupResource, parse_fact_key, parse_member_key};
 use super::memory::MemoryStore;
 use super::record::{self, RecordError};
 use super::state::State;
 use super::store::{RedbStore, Store, StoreError, Table};
-use super::{aside, persist};
+use super::{aside, persist, unix_seconds};
 use crate::config;
 use crate::identity::IssuerKeys;
 
@@ -144,6 +145,8 @@ pub(super) fn load(state: &mut State, store: &dyn Store) -> Result<usize, StoreE
     for (resource, id) in state.facts.with_history() {
         state.prune(&resource, &id, 0);
     }
+    // It may be told to hold less than before.
+    state.make_room(Pool::All, 0, unix_seconds(SystemTime::now()));
     Ok(damaged)
 }
 

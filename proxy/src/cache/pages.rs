@@ -42,25 +42,36 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// Holds a list back until its next page. The oldest chain makes room.
+    /// Holds a list back until its next page. The oldest chain of the caller that holds most makes room.
     pub(super) fn hold(&mut self, next: NextPage, list: PartialList, now: u64) {
         self.chains
             .retain(|_, (_, since)| now.saturating_sub(*since) <= MAX_CHAIN_AGE);
         self.chains.insert(next, (list, now));
-        while self.chains.len() > MAX_CHAINS || self.objects() > MAX_LIST_OBJECTS {
-            let oldest = self.chains.iter().min_by_key(|(_, (_, since))| *since);
-            let Some(oldest) = oldest.map(|(next, _)| next.clone()) else {
-                return;
-            };
-            self.chains.remove(&oldest);
+        while let Some(given_up) = self.one_too_many() {
+            self.chains.remove(&given_up);
         }
     }
 
-    fn objects(&self) -> usize {
-        self.chains
-            .values()
-            .map(|(list, _)| list.members.len())
-            .sum()
+    fn one_too_many(&self) -> Option<NextPage> {
+        let mut held: HashMap<&ServiceAccount, (usize, usize)> = HashMap::new();
+        for (next, (list, _)) in &self.chains {
+            let (chains, objects) = held.entry(&next.caller).or_default();
+            *chains += 1;
+            *objects += list.members.len();
+        }
+        let objects: usize = held.values().map(|(_, objects)| objects).sum();
+        let heaviest = if objects > MAX_LIST_OBJECTS {
+            held.iter().max_by_key(|(_, (_, objects))| *objects)
+        } else if self.chains.len() > MAX_CHAINS {
+            held.iter().max_by_key(|(_, (chains, _))| *chains)
+        } else {
+            return None;
+        };
+        let (heaviest, _) = heaviest?;
+        let own = self.chains.iter();
+        let own = own.filter(|(next, _)| next.caller == **heaviest);
+        let oldest = own.min_by_key(|(_, (_, since))| *since);
+        oldest.map(|(next, _)| next.clone())
     }
 
     /// The RVs of this resource went back.
@@ -89,15 +100,16 @@ impl PartialList {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::tests::caller;
     use crate::request_info::GroupVersionResource;
 
     fn next(token: &str) -> NextPage {
+        next_of("x", token)
+    }
+
+    fn next_of(who: &str, token: &str) -> NextPage {
         NextPage {
-            caller: ServiceAccount {
-                namespace: "a".to_owned(),
-                name: "x".to_owned(),
-                uid: "1".to_owned(),
-            },
+            caller: caller(who),
             scope: Scope {
                 resource: GroupVersionResource {
                     group: String::new(),
@@ -140,5 +152,24 @@ mod tests {
         assert!(pages.take(&next("1")).is_none(), "a page is followed once");
         pages.hold(next("late"), page("x", 5), 10_000);
         assert_eq!(pages.chains.len(), 1);
+    }
+
+    #[test]
+    fn one_caller_that_begins_many_lists_ends_no_other_callers() {
+        let mut pages = Pages::default();
+        pages.hold(next_of("x", "first"), page("x", 5), 0);
+        for n in 0..2 * MAX_CHAINS {
+            pages.hold(next_of("hostile", &n.to_string()), page("x", 5), 1);
+        }
+        assert_eq!(pages.chains.len(), MAX_CHAINS);
+        let many = PartialList {
+            members: (0..=MAX_LIST_OBJECTS)
+                .map(|n| (ObjectId::new("a", &n.to_string()).expect("a name"), 1))
+                .collect(),
+            ..PartialList::default()
+        };
+        pages.hold(next_of("hostile", "large"), many, 2);
+        assert!(pages.take(&next_of("hostile", "large")).is_none());
+        assert!(pages.take(&next_of("x", "first")).is_some());
     }
 }

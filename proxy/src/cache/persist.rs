@@ -13,6 +13,7 @@ use super::record::{
     ResponseRecord, ScopeRecord,
 };
 use super::responses::{ResponseFact, ResponseKey};
+use super::shares::Owner;
 use super::traits::Traits;
 use crate::identity::ServiceAccount;
 use crate::request_info::{GroupVersionResource, ObjectKey, Scope};
@@ -110,6 +111,8 @@ pub(super) fn restore_response(record: ResponseRecord) -> (ResponseKey, Response
         etag: record.etag,
         len: record.len,
         learnt: record.learnt,
+        used: record.learnt,
+        owner: Owner::NOBODY,
     };
     (key, fact)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::shares::{Owner, Shares};
 use crate::request_info::RequestInfo;
 use crate::request_info::accept::{Encoding, Representation, of_content_type};
 
@@ -34,6 +35,10 @@ pub(super) struct ResponseFact {
     pub(super) len: u32,
     /// Unix seconds.
     pub(super) learnt: u64,
+    /// When a caller last asked for it; Unix seconds.
+    pub(super) used: u64,
+    /// Of those that used it, the one that held least.
+    pub(super) owner: Owner,
 }
 
 #[derive(Default)]
@@ -41,6 +46,7 @@ pub(super) struct Responses {
     of: HashMap<String, HashMap<String, ResponseFact>>,
     count: usize,
     bytes: u64,
+    shares: Shares,
 }
 
 impl Responses {
@@ -52,50 +58,95 @@ impl Responses {
         self.bytes
     }
 
+    /// Whose responses have how many bytes.
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
     /// Takes a response in; returns those that had to make room.
-    pub(super) fn insert(&mut self, key: ResponseKey, fact: ResponseFact) -> Vec<ResponseKey> {
+    pub(super) fn insert(&mut self, key: ResponseKey, mut fact: ResponseFact) -> Vec<ResponseKey> {
+        if let Some(known) = self.get(&key) {
+            fact.owner = self.shares.lighter(known.owner, fact.owner);
+        }
         self.remove(&key);
         self.count += 1;
         self.bytes += u64::from(fact.len);
+        self.shares.add(fact.owner, u64::from(fact.len));
         self.of
             .entry(key.path)
             .or_default()
             .insert(key.accept, fact);
         let mut dropped = Vec::new();
         while self.count > MAX_RESPONSES || self.bytes > MAX_TOTAL_BYTES {
-            let Some(oldest) = self.oldest() else {
+            let Some(least) = self.least_useful() else {
                 break;
             };
-            self.remove(&oldest);
-            dropped.push(oldest);
+            self.remove(&least);
+            dropped.push(least);
         }
         dropped
     }
 
-    fn oldest(&self) -> Option<ResponseKey> {
-        let all = self.of.iter().flat_map(|(path, by_accept)| {
-            by_accept
-                .iter()
-                .map(move |(accept, fact)| (path, accept, fact))
-        });
-        all.min_by_key(|(_, _, fact)| fact.learnt)
-            .map(|(path, accept, _)| ResponseKey {
-                path: path.clone(),
-                accept: accept.clone(),
+    pub(super) fn all(&self) -> impl Iterator<Item = (ResponseKey, &ResponseFact)> {
+        self.of.iter().flat_map(|(path, by_accept)| {
+            by_accept.iter().map(move |(accept, fact)| {
+                let key = ResponseKey {
+                    path: path.clone(),
+                    accept: accept.clone(),
+                };
+                (key, fact)
             })
+        })
     }
 
-    fn remove(&mut self, key: &ResponseKey) {
-        let Some(by_accept) = self.of.get_mut(&key.path) else {
+    /// Of the caller that holds most, by bytes or by number, the one that was used longest ago.
+    fn least_useful(&self) -> Option<ResponseKey> {
+        let mut counts: HashMap<Owner, u64> = HashMap::new();
+        for (_, fact) in self.all() {
+            *counts.entry(fact.owner).or_default() += 1;
+        }
+        let is_too_many = self.count > MAX_RESPONSES;
+        let holds = |owner: &Owner| match is_too_many {
+            true => counts.get(owner).copied().unwrap_or(0),
+            false => self.shares.of(*owner),
+        };
+        let most = counts
+            .keys()
+            .copied()
+            .max_by_key(|owner| (holds(owner), *owner))?;
+        let own = self.all().filter(|(_, fact)| fact.owner == most);
+        own.min_by_key(|(_, fact)| fact.used).map(|(key, _)| key)
+    }
+
+    fn get(&self, key: &ResponseKey) -> Option<&ResponseFact> {
+        self.of.get(&key.path)?.get(&key.accept)
+    }
+
+    /// A caller asked for it.
+    pub(super) fn used(&mut self, key: &ResponseKey, user: Owner, now: u64) {
+        let by_accept = self.of.get_mut(&key.path);
+        let Some(fact) = by_accept.and_then(|by_accept| by_accept.get_mut(&key.accept)) else {
             return;
         };
-        if let Some(removed) = by_accept.remove(&key.accept) {
+        fact.used = fact.used.max(now);
+        let owner = self.shares.lighter(fact.owner, user);
+        self.shares.take(fact.owner, u64::from(fact.len));
+        self.shares.add(owner, u64::from(fact.len));
+        fact.owner = owner;
+    }
+
+    pub(super) fn remove(&mut self, key: &ResponseKey) -> Option<ResponseFact> {
+        let by_accept = self.of.get_mut(&key.path)?;
+        let removed = by_accept.remove(&key.accept);
+        if let Some(removed) = &removed {
             self.count -= 1;
             self.bytes -= u64::from(removed.len);
+            self.shares.take(removed.owner, u64::from(removed.len));
         }
         if by_accept.is_empty() {
             self.of.remove(&key.path);
         }
+        removed
     }
 
     /// The upstream says that the edition with this tag is still the current one; the response as it is now, if it is known.
@@ -218,6 +269,8 @@ fn is_openapi_hash(parts: &[&str], term: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::shares::Callers;
+    use crate::cache::tests::caller;
     use crate::request_info::accept::negotiate;
 
     const LEGACY: &str = "application/json";
@@ -238,6 +291,8 @@ mod tests {
             etag: None,
             len: 1,
             learnt: 0,
+            used: 0,
+            owner: Owner::NOBODY,
         };
         responses.insert(key, fact);
     }
@@ -301,6 +356,8 @@ mod tests {
                 etag: None,
                 len: 1 << 20,
                 learnt: n,
+                used: n,
+                owner: Owner::NOBODY,
             };
             responses.insert(key, fact);
         }
@@ -310,5 +367,28 @@ mod tests {
         );
         assert!(responses.knows("/apis/599"));
         assert!(!responses.knows("/apis/0"));
+    }
+
+    #[test]
+    fn who_holds_most_makes_room_first() {
+        let (mut callers, mut responses) = (Callers::default(), Responses::default());
+        let mut learn = |who: &str, path: String, used| {
+            let accept = "json".to_owned();
+            let fact = ResponseFact {
+                content_type: LEGACY.to_owned(),
+                etag: None,
+                len: 1 << 20,
+                learnt: used,
+                used,
+                owner: callers.owner(&caller(who), |_| true),
+            };
+            responses.insert(ResponseKey { path, accept }, fact)
+        };
+        learn("x", "/apis".to_owned(), 0);
+        for n in 1..100 {
+            let dropped = learn("hostile", format!("/apis/{n}"), n);
+            assert!(dropped.iter().all(|key| key.path != "/apis"));
+        }
+        assert!(responses.knows("/apis") && responses.knows("/apis/99"));
     }
 }

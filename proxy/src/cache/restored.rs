@@ -101,6 +101,7 @@ impl State {
         self.pages.forget(resource);
         self.own_writes.forget(resource);
         self.shown.forget(resource);
+        self.given_up.forget(resource);
         let turn = self.restores.next();
         self.restores.restored.insert(resource.clone(), turn);
         self.restores.all_doubted = turn;

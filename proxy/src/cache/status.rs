@@ -4,6 +4,9 @@ use std::sync::PoisonError;
 
 use super::Shared;
 use super::collection::Collection;
+pub use super::evict::Evicted;
+use super::evict::SAID_FOR;
+use super::state::State;
 
 /// Whether what was learnt outlives the process, for `/status`.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -11,7 +14,7 @@ use super::collection::Collection;
 pub struct CacheStatus {
     /// `disk`, or `memory` when the store could not be used.
     pub backing: String,
-    /// Why not `disk`, where a damaged file was set aside, why the last commit failed, or that the cache is full.
+    /// Why not `disk`, where a damaged file was set aside, why the last commit failed, or that the cache is full or lets go of things.
     pub condition: Option<String>,
     pub facts: usize,
     pub grants: usize,
@@ -21,6 +24,11 @@ pub struct CacheStatus {
     pub syncs: u64,
     /// What the store takes on the disk.
     pub file_bytes: u64,
+    /// Of all objects and responses, as the upstream sent them; `max_bytes` at most.
+    pub bytes: u64,
+    pub max_bytes: u64,
+    /// What made room for something else since the process began.
+    pub evicted: Evicted,
     /// The complete ones.
     pub collections: Vec<CollectionStatus>,
 }
@@ -54,10 +62,8 @@ pub(super) fn status(shared: &Shared, now: u64) -> CacheStatus {
     let state = shared.lock();
     // Until there is a new one, what is learnt is in memory.
     let on_disk = shared.on_disk && !state.store.is_lost();
-    let full = state
-        .is_full
-        .then(|| "full: what is new is not learnt, see cache.maxBytes".to_owned());
     let disk = state.store.disk_use();
+    let full = pressure(&state, now).map(str::to_owned);
     let conditions: Vec<String> = [opened, commit_error, full].into_iter().flatten().collect();
     CacheStatus {
         backing: if on_disk { "disk" } else { "memory" }.to_owned(),
@@ -68,12 +74,27 @@ pub(super) fn status(shared: &Shared, now: u64) -> CacheStatus {
         written_bytes: disk.written_bytes,
         syncs: disk.syncs,
         file_bytes: disk.file_bytes,
+        bytes: state.bytes(),
+        max_bytes: state.max_bytes,
+        evicted: state.pressure.evicted,
         collections: state
             .collections
             .all()
             .filter(|(_, collection)| collection.complete)
             .map(|(_, collection)| collection_status(collection, now))
             .collect(),
+    }
+}
+
+/// What is to be said of the room that is left.
+fn pressure(state: &State, now: u64) -> Option<&'static str> {
+    let evicting = (state.pressure.last).is_some_and(|last| now.saturating_sub(last) < SAID_FOR);
+    if state.is_full {
+        Some("full: what is new is not learnt, see cache.maxBytes")
+    } else if evicting {
+        Some("evicting: what was used longest ago makes room for what is new, see cache.maxBytes")
+    } else {
+        None
     }
 }
 

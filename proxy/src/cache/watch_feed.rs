@@ -278,6 +278,7 @@ impl WatchFeed {
         } = bare_object(self.form, &event.object)?;
         state.learn_columns(&self.scope.resource, &columns);
         let object = Object {
+            by: &self.caller,
             id: &id,
             form: self.form,
             uid: &meta.uid,

@@ -12,7 +12,7 @@ const MAX_UNWRITTEN_BYTES: usize = 64 << 20;
 /// Unwritten bytes that are worth a commit before its time.
 const EARLY_COMMIT_BYTES: usize = 4 << 20;
 /// Bytes of objects that never go to the disk, such as Secrets.
-const MAX_VOLATILE_BYTES: usize = 32 << 20;
+pub(super) const MAX_VOLATILE_BYTES: usize = 32 << 20;
 /// What a key and its tree node cost besides the value, about.
 const ROW_OVERHEAD: usize = 96;
 
@@ -84,6 +84,10 @@ impl Writes {
         } else {
             self.bytes() + more <= MAX_UNWRITTEN_BYTES
         }
+    }
+
+    pub(super) fn volatile_bytes(&self) -> usize {
+        self.volatile_bytes
     }
 
     pub(super) fn is_urgent(&self) -> bool {

@@ -391,6 +391,8 @@ mod tests {
                 written_bytes: 8192,
                 syncs: 3,
                 file_bytes: 4096,
+                bytes: 8000,
+                evicted: [("object", 9), ("response", 1), ("collection", 2)],
                 collections: vec![
                     ("pods".to_owned(), 8),
                     ("pods".to_owned(), 80),
@@ -410,6 +412,10 @@ mod tests {
             ("holdfast_cache_written_bytes_total", "8192"),
             ("holdfast_cache_syncs_total", "3"),
             ("holdfast_cache_file_bytes", "4096"),
+            ("holdfast_cache_bytes", "8000"),
+            (r#"holdfast_cache_evictions_total{kind="object"}"#, "9"),
+            (r#"holdfast_cache_evictions_total{kind="response"}"#, "1"),
+            (r#"holdfast_cache_evictions_total{kind="collection"}"#, "2"),
             (r#"holdfast_cache_collections{resource="pods"}"#, "2"),
             (r#"holdfast_cache_age_seconds{resource="pods"}"#, "80"),
         ];

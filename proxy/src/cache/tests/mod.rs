@@ -4,6 +4,8 @@ mod ages;
 mod answers;
 mod damage;
 mod disk_use;
+mod eviction;
+mod eviction_random;
 mod healing;
 mod history;
 mod learning;

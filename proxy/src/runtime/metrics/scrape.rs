@@ -37,6 +37,10 @@ pub struct CacheReadings {
     pub syncs: u64,
     /// What the cache takes on the disk.
     pub file_bytes: u64,
+    /// Of all that is kept.
+    pub bytes: u64,
+    /// What made room for something else since the process began, by kind.
+    pub evicted: [(&'static str, u64); 3],
     /// The resource of each collection, and seconds since the upstream last confirmed it.
     pub collections: Vec<(String, u64)>,
 }
@@ -158,6 +162,12 @@ impl Page<'_> {
             "Bytes that the cache takes on the disk",
             cache.file_bytes,
         )?;
+        self.gauge(
+            "cache_bytes",
+            "Bytes of the objects and responses kept",
+            cache.bytes,
+        )?;
+        self.evicted(&cache.evicted)?;
         let resources = by_resource(&cache.collections);
         self.by_resource(
             "cache_collections",
@@ -173,6 +183,20 @@ impl Page<'_> {
                 .iter()
                 .map(|(name, of)| (name.as_str(), of.oldest)),
         )
+    }
+
+    fn evicted(&mut self, evicted: &[(&'static str, u64)]) -> fmt::Result {
+        let mut encoder = self.0.encode_descriptor(
+            "cache_evictions",
+            "What made room for something else, by kind",
+            None,
+            MetricType::Counter,
+        )?;
+        for (kind, count) in evicted {
+            let labels = [("kind", *kind)];
+            ConstCounter::new(*count).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 
     fn by_resource<'r>(
