@@ -23,6 +23,7 @@ thread_local! {
 pub(super) struct Watched {
     pub(super) path: PathBuf,
     is_lost: AtomicBool,
+    has_failed: AtomicBool,
 }
 
 impl Watched {
@@ -30,12 +31,22 @@ impl Watched {
         Arc::new(Self {
             path: path.to_owned(),
             is_lost: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
         })
     }
 
     /// It was found damaged: what is written to it now is not found by the next start.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::SeqCst)
+    }
+
+    /// Its disk failed a call: redb takes no more of them then, so the file is to be opened anew.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_opened_anew(&self) {
+        self.has_failed.store(false, Ordering::SeqCst);
     }
 
     /// Runs one call into the store. Damage it comes upon, told or panicked, sets the file aside.
@@ -50,8 +61,10 @@ impl Watched {
         // Where panics end the process, the hook has done its part already.
         let called =
             called.unwrap_or_else(|_| Err(StoreError::Damaged("reading it failed".to_owned())));
-        if let Err(StoreError::Damaged(_)) = &called {
-            self.lose();
+        match &called {
+            Err(StoreError::Damaged(_)) => self.lose(),
+            Err(StoreError::Io(_)) => self.has_failed.store(true, Ordering::SeqCst),
+            _ => {}
         }
         called
     }

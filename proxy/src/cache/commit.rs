@@ -31,11 +31,25 @@ pub(super) async fn run(shared: &Arc<Shared>, interval: Duration, stop: Cancella
     commit(shared).await;
 }
 
+/// A disk that failed a read may do better now. Without this, nothing could be told until something is learnt again.
+async fn reopen(shared: &Arc<Shared>) {
+    let store = shared.lock().store.clone();
+    if !store.is_closed() {
+        return;
+    }
+    if let Ok(Err(error)) = blocking(move || store.reopen()).await
+        && shared.commit_failed.is_due()
+    {
+        tracing::warn!(%error, "the store cannot be read; what is in it is told when it can be again");
+    }
+}
+
 /// Writes what waits; `false` when that failed, and it waits still.
 pub(super) async fn commit(shared: &Arc<Shared>) -> bool {
     if !renew::renew(shared).await {
         return false;
     }
+    reopen(shared).await;
     let (batch, unread, store) = {
         let mut state = shared.lock();
         // Taken under the lock that all of one change is made under: a batch never holds half a list.

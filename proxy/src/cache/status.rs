@@ -64,7 +64,13 @@ pub(super) fn status(shared: &Shared, now: u64) -> CacheStatus {
     let on_disk = shared.on_disk && !state.store.is_lost();
     let disk = state.store.disk_use();
     let full = pressure(&state, now).map(str::to_owned);
-    let conditions: Vec<String> = [opened, commit_error, full].into_iter().flatten().collect();
+    let closed = (state.store)
+        .is_closed()
+        .then(|| "the disk failed: nothing is read from it until it is opened again".to_owned());
+    let conditions: Vec<String> = [opened, commit_error, closed, full]
+        .into_iter()
+        .flatten()
+        .collect();
     CacheStatus {
         backing: if on_disk { "disk" } else { "memory" }.to_owned(),
         condition: (!conditions.is_empty()).then(|| conditions.join("; ")),

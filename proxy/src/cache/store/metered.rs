@@ -49,6 +49,16 @@ impl Metered {
         counters.file_bytes.store(inner.len()?, Ordering::Relaxed);
         Ok(Self { inner, counters })
     }
+
+    /// A file that ends before what is read is damaged, and set aside. One that seems to, but does not, has a disk that fails.
+    fn unless_cut_short(&self, error: io::Error, end: u64) -> io::Error {
+        match self.inner.len() {
+            Ok(len) if error.kind() == io::ErrorKind::UnexpectedEof && len >= end => {
+                io::Error::other("a read was cut short")
+            }
+            _ => error,
+        }
+    }
 }
 
 impl StorageBackend for Metered {
@@ -57,7 +67,8 @@ impl StorageBackend for Metered {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.inner.read(offset, out)
+        let read = self.inner.read(offset, out);
+        read.map_err(|error| self.unless_cut_short(error, offset + out.len() as u64))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

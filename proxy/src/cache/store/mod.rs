@@ -4,6 +4,8 @@ mod error;
 mod file;
 mod metered;
 mod packed;
+#[cfg(test)]
+pub(super) mod sim_disk;
 
 use std::sync::Arc;
 
@@ -63,6 +65,15 @@ pub(super) trait Store: Send + Sync {
     /// What its disk had to do, and holds.
     fn disk_use(&self) -> DiskUse {
         DiskUse::default()
+    }
+
+    /// Its disk failed, for a while or for good: nothing can be read until it is opened again.
+    fn is_closed(&self) -> bool {
+        false
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// It was found damaged and can only be read any more, and not all of it.

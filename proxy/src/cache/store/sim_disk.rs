@@ -1,0 +1,383 @@
+//! A disk in memory that can do what disks do: forget what was not synced, tear a write, be full, fail, stall.
+//!
+//! It stands under the seam to redb. Each of its files has a real one beside it, empty but for a mark, so that what the
+//! store does to names (a damaged file that is moved aside, a new one in its place) happens as ever.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use redb::StorageBackend;
+
+use super::{RedbStore, StoreError};
+
+/// What a disk writes whole or not at all.
+const SECTOR: usize = 512;
+
+/// One change of a file.
+#[derive(Clone, Debug)]
+pub(in crate::cache) enum Call {
+    Write(u64, Vec<u8>),
+    SetLen(u64),
+    Sync,
+}
+
+/// What a file holds: on the disk, and what was written since the last sync, which may or may not be.
+#[derive(Clone, Debug, Default)]
+pub(in crate::cache) struct Medium {
+    durable: Vec<u8>,
+    unsynced: Vec<Call>,
+}
+
+impl Medium {
+    pub(in crate::cache) fn synced(image: Vec<u8>) -> Self {
+        Self {
+            durable: image,
+            unsynced: Vec::new(),
+        }
+    }
+
+    pub(in crate::cache) fn apply(&mut self, call: Call) {
+        match call {
+            Call::Sync => {
+                for call in std::mem::take(&mut self.unsynced) {
+                    change(&mut self.durable, &call);
+                }
+            }
+            call => self.unsynced.push(call),
+        }
+    }
+
+    /// What is found after the power was cut; 0: nothing that was not synced, 1: all of it, others: some of it, in another
+    /// order, and one write torn.
+    pub(in crate::cache) fn after_power_cut(&self, seed: u64) -> Vec<u8> {
+        let mut image = self.durable.clone();
+        let mut unsynced = self.unsynced.clone();
+        let mut random = fastrand::Rng::with_seed(seed);
+        match seed {
+            0 => return image,
+            1 => {}
+            _ => {
+                unsynced.retain(|_| random.bool());
+                if seed.is_multiple_of(2) {
+                    random.shuffle(&mut unsynced);
+                }
+                if let Some(torn) = random.choice(&mut unsynced) {
+                    tear(torn, &mut random);
+                }
+            }
+        }
+        unsynced.iter().for_each(|call| change(&mut image, call));
+        image
+    }
+}
+
+/// Whole sectors of a write, from its start or up to its end.
+fn tear(call: &mut Call, random: &mut fastrand::Rng) {
+    if let Call::Write(offset, data) = call {
+        let at = random.usize(..=data.len() / SECTOR) * SECTOR;
+        match random.bool() {
+            true => data.truncate(at),
+            false => {
+                data.drain(..at);
+                *offset += at as u64;
+            }
+        }
+    }
+}
+
+fn change(image: &mut Vec<u8>, call: &Call) {
+    match call {
+        Call::Write(offset, data) => {
+            let start = usize::try_from(*offset).expect("fits");
+            let end = start + data.len();
+            if image.len() < end {
+                image.resize(end, 0);
+            }
+            image[start..end].copy_from_slice(data);
+        }
+        Call::SetLen(len) => image.resize(usize::try_from(*len).expect("fits"), 0),
+        Call::Sync => {}
+    }
+}
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cache) enum Fault {
+    /// What an operating system says of a write, a change of length, a sync. Half of a write is done.
+    Write(nix::errno::Errno),
+    /// The file seems to end here.
+    ShortRead,
+    Read(nix::errno::Errno),
+}
+
+/// Which of the calls from now on fail.
+#[derive(Clone, Copy, Debug)]
+struct Armed {
+    fault: Fault,
+    /// Calls that still go well.
+    after: u64,
+    /// Only the one; else all that follow.
+    once: bool,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// By inode.
+    files: HashMap<u64, Contents>,
+    /// Of writes, changes of length, syncs.
+    calls: u64,
+    log: Option<Vec<Call>>,
+    armed: Option<Armed>,
+    failed: u64,
+    /// Whoever opened a file before the last power cut has nothing any more.
+    power_cuts: u64,
+    /// Syncs until one hangs.
+    stall_after: Option<u64>,
+    stalled: usize,
+    largest_read: usize,
+}
+
+#[derive(Default)]
+struct Contents {
+    /// What a reader sees.
+    now: Vec<u8>,
+    medium: Medium,
+}
+
+#[derive(Default)]
+pub(in crate::cache) struct SimDisk {
+    inner: Mutex<Inner>,
+    stall_changed: Condvar,
+}
+
+impl SimDisk {
+    /// The file is this now, all of it synced.
+    pub(in crate::cache) fn put(&self, path: &Path, image: Vec<u8>) {
+        let file = File::options().create(true).append(true).open(path);
+        let file = file.expect("a file");
+        let contents = Contents {
+            medium: Medium::synced(image.clone()),
+            now: image,
+        };
+        self.lock().files.insert(mark(&file), contents);
+    }
+
+    pub(in crate::cache) fn open(self: &Arc<Self>, path: &Path) -> Result<RedbStore, StoreError> {
+        let disk = self.clone();
+        RedbStore::on(
+            path,
+            Arc::new(move |file| Ok(Box::new(disk.backend(&file)))),
+        )
+    }
+
+    fn backend(self: &Arc<Self>, file: &File) -> SimFile {
+        let mut inner = self.lock();
+        let is_new = file.metadata().expect("a file").len() == 0;
+        let inode = mark(file);
+        if is_new {
+            inner.files.insert(inode, Contents::default());
+        }
+        SimFile {
+            disk: self.clone(),
+            inode,
+            power_cuts: inner.power_cuts,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes, changes of length and syncs so far.
+    pub(in crate::cache) fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
+    /// From now on each of those is kept.
+    pub(in crate::cache) fn start_log(&self) {
+        self.lock().log = Some(Vec::new());
+    }
+
+    pub(in crate::cache) fn take_log(&self) -> Vec<Call> {
+        self.lock().log.take().unwrap_or_default()
+    }
+
+    /// All that is open is open no more, as if the process had been killed.
+    pub(in crate::cache) fn kill(&self) {
+        self.lock().power_cuts += 1;
+    }
+
+    /// What a reader sees now, and what a power cut would leave.
+    pub(in crate::cache) fn contents(&self, path: &Path) -> (Vec<u8>, Medium) {
+        let inode = std::fs::metadata(path).expect("a file").ino();
+        let inner = self.lock();
+        let contents = inner.files.get(&inode).expect("of this disk");
+        (contents.now.clone(), contents.medium.clone())
+    }
+
+    /// Each call of that kind fails, or one of them, once `after` more went well.
+    pub(in crate::cache) fn arm(&self, fault: Fault, after: u64, once: bool) {
+        let mut inner = self.lock();
+        inner.armed = Some(Armed { fault, after, once });
+        inner.failed = 0;
+    }
+
+    /// Says how many calls failed.
+    pub(in crate::cache) fn disarm(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.armed = None;
+        std::mem::take(&mut inner.failed)
+    }
+
+    /// So many syncs end, and then none, until [`go_on`](Self::go_on).
+    pub(in crate::cache) fn stall_syncs(&self, after: u64) {
+        self.lock().stall_after = Some(after);
+    }
+
+    pub(in crate::cache) fn go_on(&self) {
+        self.lock().stall_after = None;
+        self.stall_changed.notify_all();
+    }
+
+    /// In bytes; whoever reads has made room for them.
+    pub(in crate::cache) fn largest_read(&self) -> usize {
+        self.lock().largest_read
+    }
+
+    /// Waits until a sync hangs.
+    pub(in crate::cache) fn await_stalled(&self) {
+        let mut inner = self.lock();
+        while inner.stalled == 0 && inner.stall_after.is_some() {
+            inner = (self.stall_changed.wait(inner)).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Says that a file is not new; its inode.
+fn mark(file: &File) -> u64 {
+    file.set_len(1).expect("room for a mark");
+    file.metadata().expect("a file").ino()
+}
+
+struct SimFile {
+    disk: Arc<SimDisk>,
+    inode: u64,
+    power_cuts: u64,
+}
+
+impl std::fmt::Debug for SimFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SimFile")
+    }
+}
+
+fn errno(errno: nix::errno::Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno as i32)
+}
+
+impl Inner {
+    /// The fault of this call, if it is to fail.
+    fn fault(&mut self, is_read: bool) -> Option<Fault> {
+        let armed = self.armed.as_mut()?;
+        if is_read == matches!(armed.fault, Fault::Write(_)) {
+            return None;
+        }
+        if armed.after > 0 {
+            armed.after -= 1;
+            return None;
+        }
+        let fault = armed.fault;
+        if armed.once {
+            self.armed = None;
+        }
+        self.failed += 1;
+        Some(fault)
+    }
+}
+
+impl SimFile {
+    fn with<T>(&self, call: impl FnOnce(&mut Inner) -> io::Result<T>) -> io::Result<T> {
+        let mut inner = self.disk.lock();
+        match inner.power_cuts == self.power_cuts {
+            true => call(&mut inner),
+            false => Err(io::Error::other("the power was cut")),
+        }
+    }
+
+    fn change(&self, call: Call) -> io::Result<()> {
+        self.with(|inner| {
+            inner.calls += 1;
+            let fault = inner.fault(false);
+            let done = match (&call, fault) {
+                (_, None) => Some(call),
+                (Call::Write(offset, data), Some(_)) => {
+                    Some(Call::Write(*offset, data[..data.len() / 2].to_vec()))
+                }
+                (_, Some(_)) => None,
+            };
+            if let Some(done) = done {
+                if let Some(log) = &mut inner.log {
+                    log.push(done.clone());
+                }
+                let contents = inner.files.get_mut(&self.inode).expect("of this disk");
+                change(&mut contents.now, &done);
+                contents.medium.apply(done);
+            }
+            match fault {
+                Some(Fault::Write(error)) => Err(errno(error)),
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+impl StorageBackend for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        self.with(|inner| Ok(inner.files[&self.inode].now.len() as u64))
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.with(|inner| {
+            match inner.fault(true) {
+                Some(Fault::Read(error)) => return Err(errno(error)),
+                Some(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                None => {}
+            }
+            inner.largest_read = inner.largest_read.max(out.len());
+            let start = usize::try_from(offset).expect("fits");
+            let now = &inner.files[&self.inode].now;
+            let Some(read) = now.get(start..start.saturating_add(out.len())) else {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            };
+            out.copy_from_slice(read);
+            Ok(())
+        })
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.change(Call::SetLen(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut inner = self.disk.lock();
+        if let Some(after @ 1..) = &mut inner.stall_after {
+            *after -= 1;
+        }
+        while inner.stall_after == Some(0) {
+            inner.stalled += 1;
+            self.disk.stall_changed.notify_all();
+            inner = (self.disk.stall_changed.wait(inner)).unwrap_or_else(PoisonError::into_inner);
+            inner.stalled -= 1;
+        }
+        drop(inner);
+        self.change(Call::Sync)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.change(Call::Write(offset, data.to_vec()))
+    }
+}

@@ -1,0 +1,267 @@
+//! A disk that is full, fails, cannot be written, or stalls, at each of the calls that it gets.
+
+use std::path::Path;
+use std::time::Instant;
+
+use nix::errno::Errno;
+
+use super::trace::{Digest, Recording, Rig, judge, open_on, scanned};
+use super::*;
+use crate::cache::aside;
+use crate::cache::store::sim_disk::{Fault, SimDisk};
+
+const EVENTS_PER_COMMIT: usize = 5;
+const COMMITS: usize = 100;
+
+/// Of each pod: all of them together are more than redb keeps in its own memory, so answers are read from the disk.
+const BEYOND_THE_PAGE_CACHE: usize = 300_000;
+
+/// What an operating system says of a write.
+const WRITE_FAULTS: [Fault; 3] = [
+    Fault::Write(Errno::ENOSPC),
+    Fault::Write(Errno::EIO),
+    Fault::Write(Errno::EROFS),
+];
+const READ_FAULTS: [Fault; 2] = [Fault::Read(Errno::EIO), Fault::ShortRead];
+
+/// A rig that has begun, and what it has committed.
+struct Started {
+    folder: tempfile::TempDir,
+    rig: Rig,
+    recording: Arc<Recording>,
+}
+
+impl Started {
+    async fn new() -> Self {
+        Self::with_padding(0).await
+    }
+
+    async fn with_padding(padding: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = Arc::new(SimDisk::default());
+        let mut rig = Rig::with_padding(&disk, &folder.path().join("cache.redb"), padding);
+        let recording = Recording::of(&rig.cache);
+        rig.begin();
+        assert!(rig.commit().await);
+        Self {
+            folder,
+            rig,
+            recording,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("cache.redb")
+    }
+
+    fn steps(&mut self, steps: usize) {
+        (0..steps).for_each(|_| self.rig.step());
+    }
+
+    fn condition(&self) -> Option<String> {
+        self.rig.cache.status(now()).condition
+    }
+}
+
+/// What another process finds in an image of the disk.
+fn found(image: Vec<u8>, path: &Path) -> Digest {
+    let disk = Arc::new(SimDisk::default());
+    disk.put(path, image);
+    let cache = open_on(&disk, path);
+    let status = cache.status(now());
+    assert_eq!((status.backing.as_str(), status.condition), ("disk", None));
+    let store = cache.shared.lock().store.clone();
+    disk.kill();
+    scanned(store.as_ref())
+}
+
+#[tokio::test]
+async fn a_write_that_fails_at_any_call_loses_nothing_and_is_made_up_for() {
+    let mut started = Started::new().await;
+    let path = started.path();
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let elsewhere = elsewhere.path().join("cache.redb");
+    let mut least = started.rig.world.version;
+    let mut failures = 0;
+    let begun = Instant::now();
+    for _ in 0..COMMITS {
+        started.steps(EVENTS_PER_COMMIT);
+        let mut images = Vec::new();
+        for after in 0.. {
+            let fault = WRITE_FAULTS[failures % WRITE_FAULTS.len()];
+            let is_once = failures % 2 == 0;
+            let rig = &started.rig;
+            rig.disk.arm(fault, after, is_once);
+            let is_done = rig.commit().await;
+            if failures % 8 == 0 {
+                rig.judge(least).await;
+            }
+            if rig.disk.disarm() == 0 {
+                assert!(is_done, "nothing failed");
+                break;
+            }
+            failures += 1;
+            assert!(!is_done, "{fault:?} after {after} calls was not noticed");
+            assert!(started.condition().expect("told").contains("commit failed"));
+            if failures % 8 == 0 {
+                let (now, medium) = rig.disk.contents(&path);
+                images.push(now);
+                images.push(medium.after_power_cut(failures as u64));
+            }
+            let store = rig.cache.shared.lock().store.clone();
+            if store.is_closed() {
+                store.reopen().expect("the disk works again");
+            }
+        }
+        assert_eq!(started.condition(), None);
+        let store = started.rig.cache.shared.lock().store.clone();
+        let states = started.recording.after_each();
+        let prefixes = &states[states.len() - 2..];
+        assert_eq!(scanned(store.as_ref()), prefixes[1]);
+        for image in images {
+            assert!(prefixes.contains(&found(image, &elsewhere)));
+        }
+        least = started.rig.world.version;
+        assert!(started.rig.judge(least).await > 5);
+    }
+    assert!(aside::existing(&path).is_empty());
+    println!("{failures} failures in {:?}", begun.elapsed());
+    assert!(failures > 10 * COMMITS);
+}
+
+#[tokio::test]
+async fn a_fault_at_any_call_of_a_start_leaves_a_cache_that_works_and_a_file_that_is_whole() {
+    let mut started = Started::new().await;
+    started.steps(100);
+    assert!(started.rig.commit().await);
+    let path = started.path();
+    let (image, _) = started.rig.disk.contents(&path);
+    let (disk, world) = (&started.rig.disk, &started.rig.world);
+    let whole = found(image.clone(), &path);
+    disk.kill();
+    let mut failures = 0;
+    for fault in WRITE_FAULTS.into_iter().chain(READ_FAULTS) {
+        for after in 0.. {
+            disk.put(&path, image.clone());
+            disk.arm(fault, after, after % 2 == 0);
+            let cache = open_on(disk, &path);
+            judge(world, &cache, 0).await;
+            let failed = disk.disarm();
+            disk.kill();
+            drop(cache);
+            assert!(aside::existing(&path).is_empty(), "{fault:?} after {after}");
+            assert_eq!(
+                found(disk.contents(&path).0, &path),
+                whole,
+                "{fault:?} after {after}"
+            );
+            if failed == 0 {
+                break;
+            }
+            failures += 1;
+        }
+    }
+    println!("{failures} failures");
+    assert!(failures > 40);
+    assert!(disk.largest_read() <= image.len());
+}
+
+#[tokio::test]
+async fn a_read_that_fails_is_refused_and_what_is_there_is_told_again_without_a_commit() {
+    let started = Started::with_padding(BEYOND_THE_PAGE_CACHE).await;
+    let least = started.rig.world.version;
+    let answers = started.rig.judge(least).await;
+    let path = started.path();
+    let Started {
+        folder,
+        rig,
+        recording,
+    } = started;
+    let (disk, world) = (rig.disk.clone(), rig.world);
+    drop((rig.cache, rig.feeds, recording));
+    let (image, _) = disk.contents(&path);
+    let mut failures = 0;
+    for fault in READ_FAULTS {
+        for after in 0.. {
+            disk.put(&path, image.clone());
+            let cache = open_on(&disk, &path);
+            disk.arm(fault, after, after % 2 == 0);
+            judge(&world, &cache, least).await;
+            if disk.disarm() == 0 {
+                break;
+            }
+            failures += 1;
+            assert!(commit::commit(&cache.shared).await);
+            let then = judge(&world, &cache, least).await;
+            assert_eq!(then, answers, "{fault:?} after {after}");
+            assert!(aside::existing(&path).is_empty(), "{fault:?} after {after}");
+            disk.kill();
+        }
+    }
+    println!("{failures} failures");
+    assert!(failures > 10);
+    drop(folder);
+}
+
+/// What a client feels of the disk: the time that all of this takes.
+async fn learn_and_answer(rig: &mut Rig, least: u64) -> Duration {
+    let begun = Instant::now();
+    for _ in 0..5 {
+        (0..20).for_each(|_| rig.step());
+        assert!(rig.judge(least).await > 5);
+    }
+    begun.elapsed()
+}
+
+/// A commit hangs in its n-th sync, while clients are answered and the upstream says more. `false`: it has not that many.
+async fn stalled(started: &mut Started, after: u64, least: u64) -> bool {
+    let usual = learn_and_answer(&mut started.rig, least).await;
+    let disk = started.rig.disk.clone();
+    disk.stall_syncs(after);
+    let shared = started.rig.cache.shared.clone();
+    let mut commit = tokio::spawn(async move { commit::commit(&shared).await });
+    let stalling = disk.clone();
+    let stalled = tokio::task::spawn_blocking(move || stalling.await_stalled());
+    tokio::select! {
+        stalled = stalled => stalled.expect("no panic"),
+        committed = &mut commit => {
+            assert!(committed.expect("no panic"));
+            disk.go_on();
+            return false;
+        }
+    }
+    // Were it to block, this is what ends it.
+    let watched = disk.clone();
+    let watchdog = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(5));
+        watched.go_on();
+    });
+    let then = learn_and_answer(&mut started.rig, least).await;
+    let limit = 3 * usual + Duration::from_millis(500);
+    assert!(then < limit, "{after}: {then:?}, usually {usual:?}");
+    disk.go_on();
+    assert!(commit.await.expect("no panic"));
+    drop(watchdog);
+    true
+}
+
+#[tokio::test]
+async fn a_sync_that_stalls_delays_neither_learning_nor_answers() {
+    let mut started = Started::with_padding(6000).await;
+    let least = started.rig.world.version;
+    let mut most = 0;
+    for _ in 0..4 {
+        let mut after = 0;
+        while stalled(&mut started, after, least).await {
+            after += 1;
+        }
+        most = most.max(after);
+    }
+    assert!(
+        most >= 3,
+        "a commit syncs twice, and once more when the file grows"
+    );
+    assert!(started.rig.commit().await);
+    let least = started.rig.world.version;
+    assert!(started.rig.judge(least).await > 5);
+}

@@ -1,0 +1,173 @@
+//! The power is cut at each write and each sync, and again while what that left is opened.
+
+use std::path::Path;
+
+use super::trace::{Digest, Recording, Rig, World, judge, open_on, scanned};
+use super::*;
+use crate::cache::aside;
+use crate::cache::store::sim_disk::{Call, Medium, SimDisk};
+
+const EVENTS: usize = 500;
+const EVENTS_PER_COMMIT: usize = 5;
+/// One in so many cuts is followed by another at each call of the opening.
+const CUT_AGAIN_EVERY: usize = 4;
+
+/// One run without any trouble.
+struct Run {
+    /// Calls until the first open was done.
+    made: usize,
+    calls: Vec<Call>,
+    world: World,
+    /// How many calls there had been when each commit was done, and which RV that made the collections of.
+    commits: Vec<(usize, u64)>,
+    /// What was in the store before the first commit, and after each.
+    states: Vec<Digest>,
+}
+
+async fn run() -> Run {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = Arc::new(SimDisk::default());
+    disk.start_log();
+    let mut rig = Rig::new(&disk, &folder.path().join("cache.redb"));
+    let made = disk.calls() as usize;
+    let recording = Recording::of(&rig.cache);
+    let mut commits = Vec::new();
+    rig.begin();
+    for n in 1..=EVENTS {
+        rig.step();
+        if n % EVENTS_PER_COMMIT == 0 {
+            assert!(rig.commit().await);
+            commits.push((disk.calls() as usize, rig.world.version));
+        }
+    }
+    let Rig { cache, world, .. } = rig;
+    // Not closed in good order: nobody is there to do it when the power is gone.
+    disk.kill();
+    drop(cache);
+    Run {
+        made,
+        calls: disk.take_log(),
+        world,
+        commits,
+        states: recording.after_each(),
+    }
+}
+
+impl Run {
+    /// What was opened is what one of the commits left: the last that was done before the cut, or the one that was under way.
+    async fn assert_prefix(&self, cut: usize, path: &Path, cache: &Arc<Cache>) {
+        let status = cache.status(now());
+        assert_eq!(status.backing, "disk", "{cut}: {:?}", status.condition);
+        // A file that was not yet made whole is no store of anybody's.
+        if cut < self.made {
+            aside::existing(path)
+                .iter()
+                .for_each(|aside| std::fs::remove_file(aside).expect("there"));
+        } else {
+            assert_eq!(status.condition, None, "{cut}");
+            assert!(aside::existing(path).is_empty(), "{cut}");
+        }
+        let done = self.commits.partition_point(|(calls, _)| *calls <= cut);
+        let store = cache.shared.lock().store.clone();
+        let found = scanned(store.as_ref());
+        let under_way = (done + 1).min(self.states.len() - 1);
+        let is_prefix = [done, under_way].iter().any(|n| self.states[*n] == found);
+        let lost = self.states.iter().position(|state| *state == found);
+        assert!(is_prefix, "{cut}: after {done} commits it holds {lost:?}");
+        if let Some(last) = done.checked_sub(1) {
+            let answered = judge(&self.world, cache, self.commits[last].1).await;
+            assert!(answered > 5, "{cut}: {answered} answers");
+        }
+    }
+}
+
+/// Each on a thread of its own, which takes every n-th cut.
+const THREADS: usize = 2;
+
+#[tokio::test]
+async fn a_power_cut_at_any_write_or_sync_loses_no_commit_and_half_of_none() {
+    let started = std::time::Instant::now();
+    let run = run().await;
+    assert!(run.calls.len() > 10 * EVENTS / EVENTS_PER_COMMIT);
+    let (run, made) = (&run, run.made);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build();
+                runtime
+                    .expect("a runtime")
+                    .block_on(cut_at_each(run, thread));
+            });
+        }
+    });
+    println!(
+        "{} calls, {made} until it was made; {:?}",
+        run.calls.len(),
+        started.elapsed()
+    );
+}
+
+async fn cut_at_each(run: &Run, thread: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("cache.redb");
+    let disk = Arc::new(SimDisk::default());
+    let mut medium = Medium::default();
+    for (cut, call) in run.calls.iter().enumerate() {
+        // A sync that was under way has brought any part of it to the disk.
+        if !matches!(call, Call::Sync) {
+            medium.apply(call.clone());
+        }
+        if cut % THREADS == thread {
+            // Nothing or all of what was not synced is there; and a part of it.
+            for seed in [cut as u64 / 2 % 2, cut as u64 + 2] {
+                let image = medium.after_power_cut(seed);
+                let opening = opened(run, cut, &disk, &path, image.clone()).await;
+                if (cut / THREADS).is_multiple_of(CUT_AGAIN_EVERY) {
+                    cut_again(run, cut, &disk, &path, (image, opening)).await;
+                }
+            }
+        }
+        if matches!(call, Call::Sync) {
+            medium.apply(Call::Sync);
+        }
+    }
+}
+
+/// What opening this image does to the disk.
+async fn opened(
+    run: &Run,
+    cut: usize,
+    disk: &Arc<SimDisk>,
+    path: &Path,
+    image: Vec<u8>,
+) -> Vec<Call> {
+    disk.put(path, image);
+    disk.start_log();
+    let cache = open_on(disk, path);
+    let calls = disk.take_log();
+    run.assert_prefix(cut, path, &cache).await;
+    disk.kill();
+    calls
+}
+
+/// The power comes back, and goes again before the store is open.
+async fn cut_again(
+    run: &Run,
+    cut: usize,
+    disk: &Arc<SimDisk>,
+    path: &Path,
+    (image, opening): (Vec<u8>, Vec<Call>),
+) {
+    let mut medium = Medium::synced(image);
+    for (n, call) in opening.into_iter().enumerate() {
+        let is_sync = matches!(call, Call::Sync);
+        if !is_sync {
+            medium.apply(call);
+        }
+        let again = medium.after_power_cut((cut + n) as u64);
+        opened(run, cut, disk, path, again).await;
+        if is_sync {
+            medium.apply(Call::Sync);
+        }
+    }
+}
