@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::identity::IssuerKeys;
 use crate::policy::Uplink;
+use crate::runtime::latest::Follower;
 use crate::serve::Serve;
 
 /// The API server says `max-age=3600` of them.
@@ -31,12 +32,18 @@ pub(super) async fn refresh(serve: Arc<Serve>, stop: CancellationToken) {
                 Ok(()) => fresh_for_a_while(&serve).await,
                 Err(error) => {
                     tracing::debug!(%error, "the issuer's keys could not be fetched");
-                    tokio::time::sleep(RETRY).await;
+                    pause(&mut uplink).await;
                 }
             }
         }
     })
     .await;
+}
+
+/// After a failed fetch: not longer than until the uplink is another than before it. What is read while no key is known is not
+/// learnt, and a client that holds it by then does not list it again.
+async fn pause(uplink: &mut Follower<Uplink>) {
+    let _ = tokio::time::timeout(RETRY, uplink.changed()).await;
 }
 
 /// Until the keys are due again: after an hour, or when a token was signed by a key they do not hold.
@@ -63,4 +70,28 @@ async fn fetch(serve: &Serve) -> anyhow::Result<()> {
     serve.cache.keep_issuer_keys(&keys);
     tracing::debug!(issuer = keys.issuer, "the issuer's keys are known");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::runtime::latest::Latest;
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_could_not_be_fetched_are_asked_for_again_once_the_uplink_is_back() {
+        let latest = Latest::new(Uplink::Up);
+        let mut uplink = latest.follow();
+        let began = Instant::now();
+        uplink.get();
+        // The fetch fails of it.
+        latest.set(Uplink::Down);
+        pause(&mut uplink).await;
+        assert_eq!(uplink.get(), Uplink::Down);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        // The API server answers, and not with keys.
+        pause(&mut uplink).await;
+        assert_eq!(began.elapsed(), RETRY);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use holdfast_history::check::{Violation, check};
 use holdfast_history::plan::{CALLERS, Plan};
 use holdfast_history::record::Record;
@@ -18,6 +18,11 @@ use super::plane::Plane;
 use super::run::Run;
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// The cache of a Holdfast that no client asked anything.
+const FRESH: &str = "fresh.redb";
+/// What it says once it knows the issuer's keys, and the filter that lets it.
+const KEYS_KNOWN: &str = "the issuer's keys are known";
+const KEYS_LOG: &str = "holdfast::app::keys=debug";
 const NAMESPACES: [&str; 3] = ["a", "a-b", "b"];
 /// ConfigMaps that the API server makes for itself, a moment after it is ready.
 const OWN: [&str; 2] = [
@@ -49,12 +54,14 @@ impl<'a> Stage<'a> {
         let tokens = (0..CALLERS).map(token).collect::<Result<_>>()?;
         // As quick as it may be: a history has seconds, not hours.
         let settings = Settings::new(&api)
+            .with("log", &format!("filter: \"info,{KEYS_LOG}\""))
             .with("upstream", "resumeJitter: 300ms")
             .with(
                 "upstream",
                 "probe: {interval: 1s, downInterval: 300ms, timeout: 2s}",
             );
-        let holdfast = Holdfast::install_with(node, &api, &settings)?;
+        let mut holdfast = Holdfast::install_with(node, &api, &settings)?;
+        run_once(&mut holdfast)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -71,8 +78,10 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// Runs the plan with a Holdfast that knows nothing yet, and leaves the cluster as it found it.
+    /// Runs the plan with a Holdfast that was told nothing yet, and leaves the cluster as it found it.
     pub(super) fn run(&mut self, plan: &Plan) -> Result<Outcome> {
+        let cache = |name| self.holdfast.path(name);
+        std::fs::copy(cache(FRESH), cache("cache.redb"))?;
         self.holdfast.start()?;
         let ca = self.api.pki().path("ca.crt");
         let holdfast = Peer::new(&self.node.netns(), LISTEN.parse()?, &ca, None)?;
@@ -83,7 +92,6 @@ impl<'a> Stage<'a> {
         ran.with_context(|| self.story())?;
         self.runtime.block_on(self.plane.clear())?;
         self.holdfast.kill()?;
-        std::fs::remove_file(self.holdfast.path("cache.redb"))?;
         let (record, truth) = (scene.take_record(), self.plane.truth().clone());
         let violations = check(&plan.clients, &truth, &record);
         Ok(Outcome {
@@ -99,6 +107,18 @@ impl<'a> Stage<'a> {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
+}
+
+/// It knows the issuer's keys from then on, killed or not: without them it learns from nobody.
+fn run_once(holdfast: &mut Holdfast<'_>) -> Result<()> {
+    holdfast.start()?;
+    eventually("the issuer's keys", READY_WITHIN, || {
+        ensure!(holdfast.log().contains(KEYS_KNOWN), "not known yet");
+        Ok(())
+    })?;
+    holdfast.terminate(READY_WITHIN)?;
+    std::fs::copy(holdfast.path("cache.redb"), holdfast.path(FRESH))?;
+    Ok(())
 }
 
 fn account(caller: usize) -> String {
