@@ -1,17 +1,22 @@
 //! Step 7: one body, two readers: the caller first, the cache second and bounded.
 //!
-//! The caller's bytes never wait: the second reader gets reference-counted chunks through a queue. When it lags by more than the queue holds
+//! The caller's bytes do not wait: the second reader gets reference-counted chunks through a queue. When it lags by more than the queue holds
 //! it is dropped, and the caller goes on. Only a body that ended cleanly is finished; anything else is discarded by dropping the reader.
+//!
+//! The end of a body is passed when the reader has finished with it, or a moment later: what a caller has read whole is then known for
+//! good, and a process that is killed the moment after does not come back with something older.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::body::{Body, BoxError};
@@ -22,6 +27,10 @@ use crate::runtime::metrics::Metrics;
 const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 /// What a queued chunk costs beside its bytes, so that a flood of tiny ones is bounded, too.
 const CHUNK_OVERHEAD: usize = 64;
+
+/// How long the end of a body waits for the reader at most. It is done by then, unless the machine is busy beyond measure: it parses
+/// along, and is a queue behind at most.
+const END_WAITS: Duration = Duration::from_millis(250);
 
 /// The second reader of a body. Dropped without `finish`, it must discard what only a whole body would have proved.
 pub trait Reader: Send + 'static {
@@ -59,6 +68,7 @@ pub fn tee(body: Body, reader: impl Reader, tasks: &TaskTracker, metrics: &Arc<M
     let mut tee = Tee {
         inner: body,
         queue: Some(Queue { sender, queued }),
+        end: None,
         metrics: Arc::clone(metrics),
     };
     tee.finish_if_whole();
@@ -67,9 +77,12 @@ pub fn tee(body: Body, reader: impl Reader, tasks: &TaskTracker, metrics: &Arc<M
 
 enum Item {
     Chunk(Bytes),
-    /// The body ended cleanly. A queue that closes without it is a body that did not.
-    End,
+    /// The body ended cleanly. A queue that closes without it is a body that did not. Dropped when the reader has finished.
+    End(oneshot::Sender<Never>),
 }
+
+/// Nobody says anything but by being gone.
+enum Never {}
 
 struct Queue {
     /// Bounded by `queued`, in bytes.
@@ -81,8 +94,12 @@ struct Tee {
     inner: Body,
     /// `None`: finished or given up.
     queue: Option<Queue>,
+    /// The last frame (none, if the body just ends) and the reader that it waits for.
+    end: Option<(Option<Frame<Bytes>>, Finishing)>,
     metrics: Arc<Metrics>,
 }
+
+type Finishing = Pin<Box<Timeout<oneshot::Receiver<Never>>>>;
 
 async fn drain(
     mut items: mpsc::UnboundedReceiver<Item>,
@@ -95,8 +112,9 @@ async fn drain(
                 reader.feed(&chunk);
                 queued.fetch_sub(cost(&chunk), Ordering::Relaxed);
             }
-            Item::End => {
+            Item::End(finished) => {
                 reader.finish();
+                drop(finished);
                 return;
             }
         }
@@ -125,19 +143,29 @@ impl Tee {
 
     /// Whoever sends the body on need not poll it to its end: hyper stops when the stream is over, or when as many bytes passed as the
     /// `Content-Length` promised. That is an end as clean as `None`.
-    fn finish_if_whole(&mut self) {
+    fn finish_if_whole(&mut self) -> Option<Finishing> {
         let whole = http_body::Body::is_end_stream(&self.inner)
             || http_body::Body::size_hint(&self.inner).exact() == Some(0);
-        if whole {
-            self.finish();
-        }
+        whole.then(|| self.finish())?
     }
 
-    fn finish(&mut self) {
-        if let Some(queue) = self.queue.take() {
-            // Nobody left to hear it: the task was ended with the runtime.
-            let _ = queue.sender.send(Item::End);
+    /// `None`: there is no reader any more.
+    fn finish(&mut self) -> Option<Finishing> {
+        let queue = self.queue.take()?;
+        let (sender, finished) = oneshot::channel();
+        // Nobody left to hear it: the task was ended with the runtime.
+        queue.sender.send(Item::End(sender)).ok()?;
+        Some(Box::pin(tokio::time::timeout(END_WAITS, finished)))
+    }
+
+    /// What is left to pass on, once the reader has finished or is waited for no more.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Option<Poll<Option<Frame<Bytes>>>> {
+        let (_, finishing) = self.end.as_mut()?;
+        if finishing.as_mut().poll(cx).is_pending() {
+            return Some(Poll::Pending);
         }
+        let (frame, _) = self.end.take()?;
+        Some(Poll::Ready(frame))
     }
 }
 
@@ -149,26 +177,49 @@ impl http_body::Body for Tee {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(chunk) = frame.data_ref() {
-                    self.pass_on(chunk);
-                }
-                self.finish_if_whole();
-            }
-            Some(Err(_)) => self.queue = None,
-            None => self.finish(),
+        if let Some(end) = self.poll_end(cx) {
+            return end.map(|frame| frame.map(Ok));
         }
-        Poll::Ready(frame)
+        let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+            Some(Ok(frame)) => Some(frame),
+            Some(Err(error)) => {
+                self.queue = None;
+                return Poll::Ready(Some(Err(error)));
+            }
+            None => None,
+        };
+        if let Some(chunk) = frame.as_ref().and_then(Frame::data_ref) {
+            self.pass_on(chunk);
+        }
+        let finishing = match &frame {
+            Some(_) => self.finish_if_whole(),
+            None => self.finish(),
+        };
+        let Some(finishing) = finishing else {
+            return Poll::Ready(frame.map(Ok));
+        };
+        self.end = Some((frame, finishing));
+        match self.poll_end(cx) {
+            Some(end) => end.map(|frame| frame.map(Ok)),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.end.is_none() && self.inner.is_end_stream()
     }
 
+    /// Of what was not passed on yet.
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let inner = self.inner.size_hint();
+        let held = self
+            .end
+            .as_ref()
+            .and_then(|(frame, _)| frame.as_ref()?.data_ref());
+        match held {
+            Some(held) => SizeHint::with_exact(held.len() as u64),
+            None => inner,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod outages;
 mod redirect;
 mod restore;
 mod tls;
+mod torture;
 mod transcoding;
 mod upgrades;
 mod websockets;

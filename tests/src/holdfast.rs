@@ -227,6 +227,13 @@ impl Settings {
         self
     }
 
+    /// With another log filter, if one is given.
+    #[must_use]
+    pub fn logging(mut self, filter: Option<String>) -> Self {
+        self.log = filter.unwrap_or(self.log);
+        self
+    }
+
     fn yaml(&self, node: &Node, folder: &Path) -> Result<String> {
         let file = |name: &str| folder.join(name).display().to_string();
         let sections: Vec<(&str, Vec<String>)> = vec![
@@ -256,7 +263,13 @@ impl Settings {
                     format!("clientCaFile: {}", file("cluster-ca.crt")),
                 ],
             ),
-            ("cache", vec![format!("path: {}", file("cache.redb"))]),
+            (
+                "cache",
+                vec![
+                    format!("path: {}", file("cache.redb")),
+                    format!("tail: {}", file("cache.tail")),
+                ],
+            ),
             ("admin", vec![format!("listen: \"{ADMIN}\"")]),
             ("log", vec![format!("filter: \"{}\"", self.log)]),
         ];

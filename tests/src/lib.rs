@@ -20,6 +20,7 @@ pub mod pki;
 pub mod pod;
 pub mod process;
 mod sweep;
+pub mod torture;
 
 pub use apiserver::ApiServer;
 pub use eventually::eventually;

@@ -9,6 +9,7 @@ mod packages;
 mod shell;
 mod test;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ enum Task {
     Model(model::Args),
     /// Run every test, the demo's lines among them (needs root).
     Test(test::Args),
+    /// Kill the real holdfast again and again while clients read, and check what they are told (needs root).
+    Torture(torture::Args),
     /// Format, lints, house rules, licences and advisories.
     Check(check::Args),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Model(args) => model::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Torture(args) => torture::run(&args),
         Task::Check(args) => check::run(&args),
     };
     match done {

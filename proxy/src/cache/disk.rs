@@ -20,6 +20,7 @@ impl Disk {
             max_bytes: 64 << 20,
             commit_interval: Duration::from_secs(1),
             secrets: config::Secrets::Memory,
+            tail: None,
             max_age: Vec::new(),
         };
         let mut state = State::new(self.0.clone(), config.secrets, config.max_bytes);

@@ -56,6 +56,7 @@ mod state;
 mod status;
 mod store;
 mod streams;
+mod tail;
 mod traits;
 mod watch_feed;
 pub mod wire;
@@ -67,6 +68,7 @@ pub(crate) mod disk;
 #[cfg(test)]
 mod tests;
 
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -310,9 +312,9 @@ impl Cache {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> Locked<'_> {
         // Every change leaves the state sound before it can panic, and a node without a cache is worse than one with yesterday's.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        Locked(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn wake_if_urgent(&self) {
@@ -335,6 +337,30 @@ impl Shared {
                 "an answer was passed on, but not learnt from"
             ),
         }
+    }
+}
+
+/// What is known, for as long as it is locked. What is learnt meanwhile is one change, and outlives a kill when this is dropped:
+/// so before a client is told of it.
+struct Locked<'s>(MutexGuard<'s, State>);
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.writes.flush();
     }
 }
 

@@ -10,6 +10,7 @@ use super::memory::MemoryStore;
 use super::record::{self, RecordError};
 use super::state::State;
 use super::store::{RedbStore, Store, StoreError, Table};
+use super::tail::Tail;
 use super::{aside, persist, unix_seconds};
 use crate::config;
 use crate::identity::IssuerKeys;
@@ -72,6 +73,10 @@ type OpenStore<'o> = dyn Fn() -> Result<RedbStore, StoreError> + 'o;
 fn open_disk(config: &config::Cache, open_store: &OpenStore<'_>) -> Result<Opened, StoreError> {
     let store = Arc::new(open_store()?);
     let mut state = State::new(store.clone(), config.secrets, config.max_bytes);
+    let tail = config.tail.as_deref().map(|path| {
+        // Before anything is read: what a kill left in it belongs to what is known.
+        Tail::open(path, store.as_ref())
+    });
     let loaded = load(&mut state, store.as_ref());
     if let Err(StoreError::Damaged(_)) = &loaded {
         aside::set_aside(&config.path);
@@ -83,6 +88,21 @@ fn open_disk(config: &config::Cache, open_store: &OpenStore<'_>) -> Result<Opene
         .collect();
     if damaged > 0 {
         conditions.push(format!("{damaged} damaged records were left out"));
+    }
+    match tail {
+        Some(Ok((tail, replayed))) => {
+            state.writes.follow(tail);
+            if replayed > 0 {
+                tracing::info!(
+                    changes = replayed,
+                    "what the store lacked after a kill was in its tail"
+                );
+            }
+        }
+        Some(Err(error)) => conditions.push(format!(
+            "there is no tail: {error}; after a kill a client may be told what is older than it has seen"
+        )),
+        None => {}
     }
     Ok(Opened {
         state,
@@ -231,6 +251,7 @@ mod tests {
             commit_interval: std::time::Duration::from_secs(1),
             secrets: config::Secrets::Memory,
             max_age: Vec::new(),
+            tail: None,
         }
     }
 

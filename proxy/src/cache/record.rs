@@ -125,6 +125,13 @@ pub(super) struct IssuerKeysRecord {
     pub(super) jwks: String,
 }
 
+/// Which store this is, and the last frame of its tail that it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct TailRecord {
+    pub(super) store: u128,
+    pub(super) number: u64,
+}
+
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RecordError {
     #[error("a record has version {0}, and this Holdfast reads {VERSION}")]

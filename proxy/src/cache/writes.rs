@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::store::Table;
+use super::tail::Tail;
 
 /// Unwritten bytes held at most. Past it (the disk is slower than the upstream, or gone) nothing more is learnt until a commit succeeds.
 const MAX_UNWRITTEN_BYTES: usize = 64 << 20;
@@ -58,11 +59,29 @@ pub(super) struct Writes {
     committing: Option<Arc<Batch>>,
     volatile: HashMap<Vec<u8>, Bytes>,
     volatile_bytes: usize,
+    /// Where what waits here outlives the process, and the last frame there of what is on its way to the disk.
+    tail: Option<Tail>,
+    committing_until: u64,
 }
 
 impl Writes {
     pub(super) fn put(&mut self, table: Table, key: Vec<u8>, value: Option<Bytes>) {
+        if let Some(tail) = &mut self.tail {
+            tail.put(table, &key, value.as_deref());
+        }
         self.pending.put(table, key, value);
+    }
+
+    /// From now on what is put is kept in this tail, too.
+    pub(super) fn follow(&mut self, tail: Tail) {
+        self.tail = Some(tail);
+    }
+
+    /// All of one change was put: a kill takes it no more.
+    pub(super) fn flush(&mut self) {
+        if let Some(tail) = &mut self.tail {
+            tail.flush();
+        }
     }
 
     /// An object that must not reach the disk, or `None` to forget it.
@@ -119,6 +138,10 @@ impl Writes {
         if self.committing.is_some() || self.pending.is_empty() {
             return None;
         }
+        if let Some(Ok((row, until))) = self.tail.as_mut().map(Tail::turn) {
+            self.pending.put(Table::Meta, Tail::key(), Some(row));
+            self.committing_until = until;
+        }
         let batch = Arc::new(std::mem::take(&mut self.pending));
         self.committing = Some(batch.clone());
         Some(batch)
@@ -133,6 +156,9 @@ impl Writes {
 
     pub(super) fn committed(&mut self) {
         self.committing = None;
+        if let Some(tail) = &mut self.tail {
+            tail.committed(self.committing_until);
+        }
     }
 
     /// What could not be written is kept for the next time, unless it was overwritten since.

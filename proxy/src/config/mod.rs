@@ -152,6 +152,9 @@ pub struct Cache {
     pub commit_interval: Duration,
     /// Default: memory.
     pub secrets: Secrets,
+    /// Begins the names of two files that hold what is not committed yet, should the process be killed. Best on a tmpfs.
+    /// Default: `/run/holdfast/cache.tail`.
+    pub tail: Option<PathBuf>,
     /// Default: none, so that what was kept is told however old it is.
     pub max_age: Vec<MaxAge>,
 }

@@ -208,6 +208,11 @@ fn cache(section: Section<'_>) -> Cache {
         max_bytes: section.value("maxBytes", 256 << 20, values::bytes),
         commit_interval: section.value("commitInterval", Duration::from_secs(1), values::period),
         secrets: section.value("secrets", Secrets::Memory, values::secrets),
+        tail: section.value(
+            "tail",
+            Some("/run/holdfast/cache.tail".into()),
+            values::path_or_none,
+        ),
         max_age: max_age(&section),
     };
     section.finish();

@@ -55,7 +55,7 @@ tls:
   caKeyFile: /i.key
 tokens: {issuer: "https://issuer", audiences: [a, b], expiredGrace: 1h}
 cache:
-  {path: /c.redb, maxBytes: 1GiB, commitInterval: 3s, secrets: never, maxAge: [{resource: pods, maxAge: 5m}, {group: apps, resource: deployments, maxAge: 1h}]}
+  {path: /c.redb, maxBytes: 1GiB, commitInterval: 3s, secrets: never, tail: "", maxAge: [{resource: pods, maxAge: 5m}, {group: apps, resource: deployments, maxAge: 1h}]}
 admin: {listen: "127.0.0.1:1"}
 log: {filter: "warn,holdfast=debug", format: json}
 "#,
@@ -79,6 +79,7 @@ log: {filter: "warn,holdfast=debug", format: json}
     assert_eq!(config.tokens.audiences, ["a", "b"]);
     assert_eq!(config.cache.max_bytes, 1 << 30);
     assert_eq!(config.cache.secrets, Secrets::Never);
+    assert_eq!(config.cache.tail, None);
     let [pods, deployments] = config.cache.max_age.as_slice() else {
         panic!("{:?}", config.cache.max_age);
     };

@@ -119,6 +119,11 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// A path, or `""` for none.
+pub(super) fn path_or_none(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+}
+
 /// Text that is passed on as it is.
 pub(super) fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())

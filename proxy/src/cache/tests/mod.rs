@@ -17,6 +17,7 @@ mod responses;
 mod restart;
 mod restored;
 mod tables;
+mod tail;
 mod trace;
 mod transcoding;
 mod traps;
@@ -182,6 +183,7 @@ fn config(folder: &tempfile::TempDir, secrets: config::Secrets) -> config::Cache
         max_bytes: 64 << 20,
         commit_interval: Duration::from_secs(1),
         secrets,
+        tail: None,
         max_age: vec![config::MaxAge {
             group: String::new(),
             resource: "endpoints".to_owned(),

@@ -100,6 +100,7 @@ pub(super) fn open_on(disk: &Arc<SimDisk>, path: &Path) -> Arc<Cache> {
         max_bytes: 64 << 20,
         commit_interval: Duration::from_secs(1),
         secrets: config::Secrets::Memory,
+        tail: None,
         max_age: Vec::new(),
     };
     Cache::of(open_by(&config, &|| disk.open(path)), &config)

@@ -1,0 +1,92 @@
+//! What a client was told is not taken back by a kill.
+
+use std::fs;
+
+use super::*;
+
+fn with_tail(folder: &tempfile::TempDir) -> Arc<Cache> {
+    let config = config::Cache {
+        tail: Some(folder.path().join("cache.tail")),
+        ..config(folder, config::Secrets::Memory)
+    };
+    Cache::open(&config)
+}
+
+fn bench() -> Bench {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = with_tail(&folder);
+    Bench {
+        folder,
+        secrets: config::Secrets::Memory,
+        cache,
+    }
+}
+
+fn killed(bench: Bench) -> Bench {
+    let Bench {
+        folder,
+        secrets,
+        cache,
+    } = bench;
+    drop(cache);
+    let cache = with_tail(&folder);
+    Bench {
+        folder,
+        secrets,
+        cache,
+    }
+}
+
+#[tokio::test]
+async fn what_was_learnt_outlives_a_kill_without_a_commit() {
+    let bench = bench();
+    restart::filled(&bench);
+    let mut feed = bench.watch("x", &format!("{PODS}?watch=1&resourceVersion=10"));
+    feed.event(&event("ADDED", &pod("a", "r", 11)));
+    drop(feed);
+    let before = bench.get("x", PODS).await;
+    let bench = killed(bench);
+    assert_eq!(bench.get("x", PODS).await, before);
+    assert!(bench.get("x", "/version").await.is_ok());
+    assert!(bench.cache.issuer_keys().is_some());
+    let mut feed = bench.watch("x", &format!("{PODS}?watch=1&resourceVersion=11"));
+    feed.event(&event("DELETED", &pod("a", "r", 12)));
+    drop(feed);
+    bench.commit().await;
+    let bench = killed(bench);
+    let expected = ("12".to_owned(), vec!["p@5".to_owned(), "q@7".to_owned()]);
+    assert_eq!(bench.list("x", PODS).await, Ok(expected));
+    let status = bench.cache.status(now());
+    assert_eq!((status.backing.as_str(), status.condition), ("disk", None));
+}
+
+#[tokio::test]
+async fn secrets_are_not_in_the_tail() {
+    let bench = bench();
+    let secrets = r#"{"kind":"SecretList","apiVersion":"v1","metadata":{"resourceVersion":"10"},"items":[{"metadata":{"name":"open-sesame","namespace":"a","uid":"1","resourceVersion":"5"},"data":{"k":"c2VzYW1l"}}]}"#;
+    bench.learn("x", "/api/v1/secrets", secrets);
+    assert!(bench.get("x", "/api/v1/secrets").await.is_ok());
+    bench.learn("x", PODS, &pod_list(10, &[item("a", "p", 5)]));
+    let mut bytes = Vec::new();
+    for name in ["cache.tail.0", "cache.tail.1"] {
+        bytes.extend(fs::read(bench.folder.path().join(name)).expect("a file"));
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("\"p\""), "what is not secret is there");
+    assert!(!text.contains("sesame") && !text.contains("c2VzYW1l"));
+}
+
+#[tokio::test]
+async fn a_tail_that_cannot_be_used_is_told_and_all_else_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("file"), "").expect("written");
+    let config = config::Cache {
+        tail: Some(folder.path().join("file/cache.tail")),
+        ..config(&folder, config::Secrets::Memory)
+    };
+    let cache = Cache::open(&config);
+    let status = cache.status(now());
+    assert_eq!(status.backing, "disk");
+    let condition = status.condition.expect("said so");
+    assert!(condition.contains("there is no tail"), "{condition}");
+}
