@@ -28,6 +28,7 @@ pub(super) async fn run(shared: &Arc<Shared>, interval: Duration, stop: Cancella
                     }
         }
     }
+    shared.lock().writes.hurry_all();
     commit(shared).await;
 }
 

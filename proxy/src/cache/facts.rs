@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::num::NonZeroU64;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ pub(super) struct Fact {
     /// As it is known: brought up to date at every answer that shows it.
     pub(super) confirmed: u64,
     pub(super) traits: Traits,
+    /// Of a Node: a hash of all but what a kubelet's heartbeat changes.
+    pub(super) unbeaten: Option<NonZeroU64>,
     /// A list that holds it is still being read; given up at this time, in Unix seconds. 0: none is.
     pub(super) listed_until: u64,
 }
@@ -444,6 +447,7 @@ mod tests {
             learnt: 0,
             confirmed: 0,
             traits: Traits::default(),
+            unbeaten: None,
             listed_until: 0,
         }
     }

@@ -42,8 +42,11 @@ impl State {
                 .any(|(_, collection)| collection.holds(id, fact.state()));
             match is_held {
                 true => held.push(fact),
-                false => self.forget(resource, id, fact.state()),
+                false => self.forget_state(resource, id, fact.state()),
             }
+        }
+        if self.facts.object(resource, id).is_none() {
+            self.hurry(resource);
         }
         held
     }
@@ -55,6 +58,11 @@ impl State {
     }
 
     pub(super) fn forget(&mut self, resource: &GroupResource, id: &ObjectId, state: StateName<'_>) {
+        self.forget_state(resource, id, state);
+        self.hurry(resource);
+    }
+
+    fn forget_state(&mut self, resource: &GroupResource, id: &ObjectId, state: StateName<'_>) {
         if self.facts.lose(resource, id, state) {
             self.unwrite(resource, id, state);
         }
@@ -70,8 +78,8 @@ impl State {
         let key = fact_key(resource, state, id);
         self.writes.put_volatile(key.clone(), None);
         if self.keeping(resource) == Keeping::Disk {
-            self.writes.put(Table::Facts, key.clone(), None);
-            self.writes.put(Table::Objects, key, None);
+            self.put_row(resource, Table::Facts, key.clone(), None);
+            self.put_row(resource, Table::Objects, key, None);
         }
     }
 
@@ -159,11 +167,10 @@ impl State {
         let members: Vec<ObjectId> = collection.members().keys().cloned().collect();
         collection.give_up();
         if on_disk {
-            self.writes
-                .put(Table::Collections, id.to_be_bytes().into(), None);
+            self.hurry(&resource);
+            self.put_row(&resource, Table::Collections, id.to_be_bytes().into(), None);
             for member in &members {
-                self.writes
-                    .put(Table::Members, member_key(id, member), None);
+                self.put_row(&resource, Table::Members, member_key(id, member), None);
             }
         }
         for member in &members {

@@ -92,6 +92,10 @@ impl GroupResource {
         self.group.is_empty() && self.resource == "secrets"
     }
 
+    pub(super) fn is_nodes(&self) -> bool {
+        self.group.is_empty() && self.resource == "nodes"
+    }
+
     /// Renewed every few seconds for as long as a node lives; a disk should not be worn out by them.
     pub(super) fn is_heartbeat(&self) -> bool {
         self.group == "coordination.k8s.io" && self.resource == "leases"

@@ -30,6 +30,7 @@ mod headers;
 mod inflate;
 mod key;
 mod last;
+mod later;
 mod learn;
 mod learn_response;
 mod learn_write;

@@ -51,6 +51,7 @@ pub(super) fn restore_fact(
         learnt: record.learnt,
         confirmed: record.learnt,
         traits,
+        unbeaten: None,
         listed_until: 0,
     }
 }

@@ -3,11 +3,11 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::collection::Member;
-use super::key::{GroupResource, ObjectId, fact_key, member_key, parse_fact_key};
+use super::collection::Collection;
+use super::key::{GroupResource, fact_key, parse_fact_key};
 use super::state::{Keeping, State};
 use super::store::{Store, StoreError, Table};
-use super::{Shared, open, persist, record};
+use super::{Shared, open, record};
 
 /// Of facts, as they are stored.
 type Keys = Vec<Vec<u8>>;
@@ -87,24 +87,14 @@ fn give_up(state: &mut State, missing: Keys) -> usize {
 }
 
 fn write_again(state: &mut State) {
-    let mut collections = Vec::new();
-    for (id, collection) in state.collections.all() {
+    let is_on_disk = |collection: &Collection| {
         let resource = GroupResource::of(&collection.scope.resource);
-        if collection.complete && state.keeping(&resource) == Keeping::Disk {
-            let members: Vec<(ObjectId, Member)> = collection
-                .members()
-                .iter()
-                .map(|(member, as_)| (member.clone(), *as_))
-                .collect();
-            collections.push((id, persist::collection(collection), members));
-        }
-    }
-    for (id, written, members) in collections {
-        state.put_record(Table::Collections, id.to_be_bytes().into(), &written);
-        for (member, as_) in members {
-            let key = member_key(id, &member);
-            state.put_record(Table::Members, key, &persist::member(as_));
-        }
+        collection.complete && state.keeping(&resource) == Keeping::Disk
+    };
+    let collections = state.collections.all().filter(|(_, c)| is_on_disk(c));
+    let collections: Vec<u64> = collections.map(|(id, _)| id).collect();
+    for id in collections {
+        state.write_collection(id);
     }
     let columns: Vec<_> = (state.columns.all())
         .map(|(resource, columns)| (resource.clone(), columns.clone()))

@@ -98,6 +98,7 @@ impl State {
         for (id, fact) in self.facts.forget(resource) {
             self.unwrite(resource, &id, fact.state());
         }
+        self.hurry(resource);
         self.pages.forget(resource);
         self.own_writes.forget(resource);
         self.shown.forget(resource);

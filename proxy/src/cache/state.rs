@@ -1,5 +1,6 @@
 //! All that is known, and the rules that tie it together: what an object, a list, an event or a refusal proves about the rest.
 
+use std::num::NonZeroU64;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -94,6 +95,15 @@ impl Object<'_> {
     fn has_json(&self, resource: &GroupVersionResource) -> bool {
         let api_version = self.form.api_version(resource);
         self.form != Form::PROTOBUF || wire::has_json(&api_version, self.kind, self.bytes)
+    }
+}
+
+impl Object<'_> {
+    fn unbeaten(&self) -> Option<NonZeroU64> {
+        let (Form::Object(encoding) | Form::Metadata(encoding)) = self.form else {
+            return None;
+        };
+        wire::without_heartbeat(encoding, self.bytes)
     }
 }
 
@@ -226,6 +236,10 @@ impl State {
             learnt: now,
             confirmed: now,
             traits,
+            unbeaten: match of.is_nodes() {
+                true => object.unbeaten(),
+                false => None,
+            },
             listed_until: match object.seen {
                 Seen::Listed => now + MAX_CHAIN_AGE,
                 Seen::Alone | Seen::Streamed => 0,
@@ -236,14 +250,24 @@ impl State {
         if keeping == Keeping::Memory {
             self.writes.put_volatile(key, Some(bytes));
         } else {
-            self.put_record(Table::Facts, key.clone(), &persist::fact(&fact));
-            self.writes.put(Table::Objects, key, Some(bytes));
+            if !self.is_heartbeat(of, object.id, &fact) {
+                self.hurry(of);
+            }
+            self.put_fact(of, key.clone(), &persist::fact(&fact));
+            self.put_row(of, Table::Objects, key, Some(bytes));
         }
         self.facts.insert(of, object.id.clone(), fact);
         if object.seen != Seen::Streamed {
             self.prune(of, object.id, now);
         }
         Ok(judged)
+    }
+
+    /// A Node that has nothing new but what a kubelet's heartbeat changes.
+    fn is_heartbeat(&self, of: &GroupResource, id: &ObjectId, fact: &Fact) -> bool {
+        let before = self.facts.find(of, id, &fact.version, fact.form);
+        let before = before.filter(|before| before.resource_version < fact.resource_version);
+        before.is_some_and(|before| before.unbeaten.is_some() && before.unbeaten == fact.unbeaten)
     }
 
     /// An answer about an object alone showed what is known: it is as old as that answer.
@@ -253,7 +277,7 @@ impl State {
         if let Some(written) = confirmed.map(persist::fact)
             && keeping == Keeping::Disk
         {
-            self.put_record(Table::Facts, fact_key(of, state, object.id), &written);
+            self.put_fact(of, fact_key(of, state, object.id), &written);
         }
     }
 
@@ -430,6 +454,7 @@ mod tests {
                 learnt: 0,
                 confirmed: 0,
                 traits: Traits::default(),
+                unbeaten: None,
                 listed_until: 0,
             };
             state.facts.insert(&pods, id(n), fact);

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::later::{Lane, Later};
 use super::store::Table;
 use super::tail::Tail;
 
@@ -30,11 +32,34 @@ impl Batch {
         rows.map(|(key, value)| (key.as_slice(), value))
     }
 
-    fn get(&self, table: Table, key: &[u8]) -> Option<&Option<Bytes>> {
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Option<&Option<Bytes>> {
         self.tables.get(&table)?.get(key)
     }
 
-    fn put(&mut self, table: Table, key: Vec<u8>, value: Option<Bytes>) {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn remove(&mut self, table: Table, key: &[u8]) {
+        let removed = self
+            .tables
+            .get_mut(&table)
+            .and_then(|rows| rows.remove(key));
+        if let Some(removed) = removed {
+            self.bytes -= cost(key.len(), &removed);
+        }
+    }
+
+    /// Takes in what is newer.
+    fn append(&mut self, newer: Self) {
+        for (table, rows) in newer.tables {
+            for (key, value) in rows {
+                self.put(table, key, value);
+            }
+        }
+    }
+
+    pub(super) fn put(&mut self, table: Table, key: Vec<u8>, value: Option<Bytes>) {
         let key_len = key.len();
         self.bytes += cost(key_len, &value);
         let replaced = self.tables.entry(table).or_default().insert(key, value);
@@ -44,7 +69,7 @@ impl Batch {
     }
 
     fn is_empty(&self) -> bool {
-        self.tables.is_empty()
+        self.tables.values().all(BTreeMap::is_empty)
     }
 }
 
@@ -57,6 +82,7 @@ pub(super) struct Writes {
     pending: Batch,
     /// On its way to the disk, still read from here.
     committing: Option<Arc<Batch>>,
+    later: Later,
     volatile: HashMap<Vec<u8>, Bytes>,
     volatile_bytes: usize,
     /// Where what waits here outlives the process, and the last frame there of what is on its way to the disk.
@@ -66,10 +92,37 @@ pub(super) struct Writes {
 
 impl Writes {
     pub(super) fn put(&mut self, table: Table, key: Vec<u8>, value: Option<Bytes>) {
-        if let Some(tail) = &mut self.tail {
-            tail.put(table, &key, value.as_deref());
-        }
+        self.tail_row(table, &key, &value);
+        self.later.overtake(table, &key);
         self.pending.put(table, key, value);
+    }
+
+    /// A row that may wait for longer than the next commit, together with what else is in its lane.
+    pub(super) fn put_later(
+        &mut self,
+        lane: Lane,
+        table: Table,
+        key: Vec<u8>,
+        value: Option<Bytes>,
+    ) {
+        self.tail_row(table, &key, &value);
+        self.later.put(lane, (table, key, value), Instant::now());
+    }
+
+    fn tail_row(&mut self, table: Table, key: &[u8], value: &Option<Bytes>) {
+        if let Some(tail) = &mut self.tail {
+            tail.put(table, key, value.as_deref());
+        }
+    }
+
+    /// What is in this lane is for the next commit.
+    pub(super) fn hurry(&mut self, lane: Lane) {
+        self.later.hurry(lane);
+    }
+
+    /// Everything is for the next commit.
+    pub(super) fn hurry_all(&mut self) {
+        self.later.hurry_all();
     }
 
     /// From now on what is put is kept in this tail, too.
@@ -115,7 +168,7 @@ impl Writes {
 
     fn bytes(&self) -> usize {
         let committing = self.committing.as_ref().map_or(0, |batch| batch.bytes);
-        self.pending.bytes + committing
+        self.pending.bytes + self.later.bytes() + committing
     }
 
     /// An object or body, if it is not (only) on the disk.
@@ -125,22 +178,33 @@ impl Writes {
         {
             return Some(object.clone());
         }
-        let unwritten = self.pending.get(table, key).or_else(|| {
-            self.committing
-                .as_ref()
-                .and_then(|batch| batch.get(table, key))
+        let unwritten = self.later.get(table, key).or_else(|| {
+            let committing = || self.committing.as_ref()?.get(table, key);
+            self.pending.get(table, key).or_else(committing)
         });
         unwritten?.clone()
     }
 
     /// Takes what is to be written. One commit at a time: `None` while one runs, or when there is nothing.
     pub(super) fn begin_commit(&mut self) -> Option<Arc<Batch>> {
-        if self.committing.is_some() || self.pending.is_empty() {
+        if self.committing.is_some() {
+            return None;
+        }
+        for due in self.later.due(Instant::now()) {
+            self.pending.append(due);
+        }
+        if self.pending.is_empty() {
             return None;
         }
         if let Some(Ok((row, until))) = self.tail.as_mut().map(Tail::turn) {
             self.pending.put(Table::Meta, Tail::key(), Some(row));
             self.committing_until = until;
+        }
+        if let Some(tail) = &mut self.tail {
+            // The commit ends what the tail holds until here, and what waits on is not in it.
+            for (table, key, value) in self.later.rows() {
+                tail.put(table, key, value.as_deref());
+            }
         }
         let batch = Arc::new(std::mem::take(&mut self.pending));
         self.committing = Some(batch.clone());
@@ -166,6 +230,8 @@ impl Writes {
         let Some(batch) = self.committing.take() else {
             return;
         };
+        // Repeated at each try, they would fill the tail.
+        self.later.hurry_all();
         for table in Table::ALL {
             for (key, value) in batch.of(table) {
                 if self.pending.get(table, key).is_none() {

@@ -1,8 +1,12 @@
 //! Writes down what is known, for the next start.
 
-use super::collection::Change;
+use bytes::Bytes;
+
+use super::collection::{Change, Member};
 use super::grants::{self, Granted};
-use super::key::{GroupResource, member_key};
+use super::key::{GroupResource, ObjectId, member_key};
+use super::later::Lane;
+use super::record::{CollectionRecord, FactRecord};
 use super::state::{Keeping, State};
 use super::store::Table;
 use super::{open, persist, record};
@@ -61,28 +65,104 @@ impl State {
             return;
         }
         let written = persist::collection(collection);
-        self.put_record(Table::Collections, id.to_be_bytes().into(), &written);
+        self.put_collection(&resource, id, &written, changes.is_empty());
         for change in changes {
-            match change {
-                Change::Put(member, as_) => {
-                    self.put_record(
-                        Table::Members,
-                        member_key(id, &member),
-                        &persist::member(as_),
-                    );
-                }
-                Change::Remove(member) => {
-                    self.writes
-                        .put(Table::Members, member_key(id, &member), None)
-                }
+            let (member, as_) = match change {
+                Change::Put(member, as_) => (member, Some(as_)),
+                Change::Remove(member) => (member, None),
+            };
+            // An object that is there as before may have changed by a heartbeat alone.
+            if as_.is_none_or(|as_| as_.added == as_.resource_version) {
+                self.hurry(&resource);
             }
+            self.put_member(&resource, id, &member, as_);
+        }
+    }
+
+    /// `is_progress`: nothing is new but its RV, or when it was confirmed.
+    fn put_collection(
+        &mut self,
+        of: &GroupResource,
+        id: u64,
+        written: &CollectionRecord,
+        is_progress: bool,
+    ) {
+        let key: Vec<u8> = id.to_be_bytes().into();
+        let Some(bytes) = encoded(&key, written) else {
+            return;
+        };
+        match is_progress && !of.is_nodes() {
+            true => (self.writes).put_later(Lane::Progress, Table::Collections, key, Some(bytes)),
+            false => self.put_row(of, Table::Collections, key, Some(bytes)),
+        }
+    }
+
+    fn put_member(&mut self, of: &GroupResource, id: u64, member: &ObjectId, as_: Option<Member>) {
+        let key = member_key(id, member);
+        let bytes = match as_.map(persist::member) {
+            Some(written) => match encoded(&key, &written) {
+                Some(bytes) => Some(bytes),
+                None => return,
+            },
+            None => None,
+        };
+        self.put_row(of, Table::Members, key, bytes);
+    }
+
+    /// As a whole.
+    pub(super) fn write_collection(&mut self, id: u64) {
+        let Some(collection) = self.collections.get(id) else {
+            return;
+        };
+        let of = GroupResource::of(&collection.scope.resource);
+        let written = persist::collection(collection);
+        let members: Vec<(ObjectId, Member)> = (collection.members().iter())
+            .map(|(member, as_)| (member.clone(), *as_))
+            .collect();
+        self.put_collection(&of, id, &written, false);
+        for (member, as_) in members {
+            self.put_member(&of, id, &member, Some(as_));
+        }
+        self.hurry(&of);
+    }
+
+    /// What is written of a resource. All of Nodes goes together, so that what is on the disk of them is of one time.
+    pub(super) fn put_row(
+        &mut self,
+        of: &GroupResource,
+        table: Table,
+        key: Vec<u8>,
+        value: Option<Bytes>,
+    ) {
+        match of.is_nodes() {
+            true => (self.writes).put_later(Lane::Heartbeats, table, key, value),
+            false => self.writes.put(table, key, value),
+        }
+    }
+
+    /// More than a heartbeat happened to this resource.
+    pub(super) fn hurry(&mut self, of: &GroupResource) {
+        if of.is_nodes() {
+            self.writes.hurry(Lane::Heartbeats);
+        }
+    }
+
+    pub(super) fn put_fact(&mut self, of: &GroupResource, key: Vec<u8>, fact: &FactRecord) {
+        if let Some(bytes) = encoded(&key, fact) {
+            self.put_row(of, Table::Facts, key, Some(bytes));
         }
     }
 
     pub(super) fn put_record<T: record::Record>(&mut self, table: Table, key: Vec<u8>, value: &T) {
-        match record::encode(&key, value) {
-            Ok(bytes) => self.writes.put(table, key, Some(bytes)),
-            Err(error) => tracing::error!(%error, "a record could not be written"),
+        if let Some(bytes) = encoded(&key, value) {
+            self.writes.put(table, key, Some(bytes));
         }
     }
+}
+
+fn encoded<T: record::Record>(key: &[u8], value: &T) -> Option<Bytes> {
+    let encoded = record::encode(key, value);
+    encoded
+        .inspect_err(|error| tracing::error!(%error, "a record could not be written"))
+        .ok()
 }

@@ -8,6 +8,7 @@ mod eviction;
 mod eviction_random;
 mod faults;
 mod healing;
+mod heartbeats;
 mod history;
 mod learning;
 mod power;
@@ -76,7 +77,13 @@ impl Bench {
         self.folder.path().join("cache.redb")
     }
 
+    /// All that is known, as at a clean stop.
     async fn commit(&self) {
+        self.cache.shared.lock().writes.hurry_all();
+        self.commit_due().await;
+    }
+
+    async fn commit_due(&self) {
         assert!(commit::commit(&self.cache.shared).await);
     }
 

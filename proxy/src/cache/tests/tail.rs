@@ -90,3 +90,20 @@ async fn a_tail_that_cannot_be_used_is_told_and_all_else_goes_on() {
     let condition = status.condition.expect("said so");
     assert!(condition.contains("there is no tail"), "{condition}");
 }
+
+#[tokio::test]
+async fn what_waits_for_longer_than_a_commit_outlives_a_kill_too() {
+    let bench = bench();
+    bench.learn("x", PODS, &pod_list(10, &[item("a", "p", 5)]));
+    bench.commit().await;
+    let mut feed = bench.watch("x", &format!("{PODS}?watch=1&resourceVersion=10"));
+    feed.event(&super::bookmark(20, false));
+    for path in ["/version", "/api"] {
+        bench.learn("x", path, r#"{"major":"1"}"#);
+        bench.commit_due().await;
+    }
+    drop(feed);
+    let bench = killed(bench);
+    let known = ("20".to_owned(), vec!["p@5".to_owned()]);
+    assert_eq!(bench.list("x", PODS).await, Ok(known));
+}

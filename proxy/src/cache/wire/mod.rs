@@ -5,6 +5,7 @@ mod age;
 mod columns;
 mod fields;
 mod go_json;
+mod heartbeat;
 mod json;
 mod json_path;
 mod list;
@@ -33,6 +34,7 @@ use crate::request_info::accept::Encoding;
 
 pub use columns::{Columns, crd_columns, default_columns};
 pub use fields::read_fields;
+pub use heartbeat::without_heartbeat;
 pub use json::{with_type_meta, without_type_meta};
 pub use list::{ListHead, ListItem, ListSplitter};
 pub use metadata::{
