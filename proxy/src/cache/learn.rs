@@ -151,7 +151,7 @@ impl Learner {
         if let Err(reason) = learnt {
             if let Some((scope, resource_version)) = shown.filter(|_| reason.is_our_own()) {
                 let mut state = shared.lock();
-                state.shown.note(&caller, &scope, resource_version);
+                state.note_shown(&caller, &scope, resource_version);
             }
             shared.not_learnt(reason);
         }

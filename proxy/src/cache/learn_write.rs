@@ -139,9 +139,7 @@ impl WriteLearner {
         learn_object(&shared, &caller, &object, (form, &body), (&meta, now))?;
         let mut state = shared.lock();
         let shown = meta.resource_version;
-        state
-            .own_writes
-            .shown(&caller, (&resource, &id), noted, shown);
+        state.note_answer(&caller, (&resource, &id), noted, shown);
         Ok(())
     }
 }
@@ -188,7 +186,7 @@ impl State {
         }
         // Of what nothing is known, nothing old can be told.
         if before.newest > 0 {
-            self.own_writes.note(caller, &resource, &id, least);
+            self.note_object(caller, (&resource, &id), least);
         }
         least
     }

@@ -34,6 +34,7 @@ mod later;
 mod learn;
 mod learn_response;
 mod learn_write;
+mod least;
 mod list_stream;
 mod memory;
 mod missed;

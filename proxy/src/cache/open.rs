@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::evict::Pool;
 use super::key::{GroupResource, parse_fact_key, parse_member_key};
+use super::least::LEAST;
 use super::memory::MemoryStore;
 use super::record::{self, RecordError};
 use super::state::State;
@@ -158,6 +159,10 @@ pub(super) fn load(state: &mut State, store: &dyn Store) -> Result<usize, StoreE
             let record: record::ColumnsRecord = record::decode("columns", key, value)?;
             let (resource, columns) = persist::restore_columns(record);
             state.columns.insert(&resource, &columns);
+        } else if let Some(of) = key.strip_prefix(LEAST) {
+            let record: record::LeastRecord = record::decode("least RV", key, value)?;
+            let (caller, of) = persist::restore_grant(record::decode("least RV", b"", of)?);
+            state.restore_least(&caller, of, record.resource_version);
         }
         Ok(())
     })?;

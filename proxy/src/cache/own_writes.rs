@@ -1,7 +1,7 @@
 //! What each caller wrote lately: it is not to be shown an older object than its own write left behind.
 //!
-//! In memory only, and bounded: a stream shows most writes within a moment, and what is forgotten here makes an answer
-//! older than it need be, but never wrong for its RV.
+//! Bounded: a stream shows most writes within a moment, and what is forgotten here makes an answer older than it need be, but
+//! never wrong for its RV.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -25,31 +25,36 @@ pub(super) struct OwnWrites {
 struct Lately {
     /// What is seen of each object must be at least as new as this RV.
     least: HashMap<(GroupResource, ObjectId), u64>,
-    order: VecDeque<(GroupResource, ObjectId)>,
+    order: VecDeque<Written>,
 }
 
+type Written = (GroupResource, ObjectId);
+
 impl OwnWrites {
-    /// The caller changed the object, which has at least this RV since.
+    /// The caller changed the object, which has at least this RV since. Says what made room.
     pub(super) fn note(
         &mut self,
         caller: &ServiceAccount,
         resource: &GroupResource,
         id: &ObjectId,
         resource_version: u64,
-    ) {
+    ) -> Vec<(ServiceAccount, Written)> {
+        let mut dropped = Vec::new();
         if !self.of.contains_key(caller) {
             self.order.push_back(caller.clone());
             if self.order.len() > MAX_CALLERS
                 && let Some(first) = self.order.pop_front()
             {
-                self.of.remove(&first);
+                let of_first = self.of.remove(&first).unwrap_or_default();
+                let written = of_first.order.into_iter();
+                dropped.extend(written.map(|written| (first.clone(), written)));
             }
         }
         let lately = self.of.entry(caller.clone()).or_default();
         let key = (resource.clone(), id.clone());
         if let Some(least) = lately.least.get_mut(&key) {
             *least = resource_version.max(*least);
-            return;
+            return dropped;
         }
         lately.least.insert(key.clone(), resource_version);
         lately.order.push_back(key);
@@ -57,7 +62,9 @@ impl OwnWrites {
             && let Some(first) = lately.order.pop_front()
         {
             lately.least.remove(&first);
+            dropped.push((caller.clone(), first));
         }
+        dropped
     }
 
     /// The answer to a write shows the object at this RV. What was noted when the write was sent (`noted`) was a guess: a write
@@ -76,16 +83,26 @@ impl OwnWrites {
         });
         match least {
             Some(least) if *least == noted => *least = resource_version,
-            _ => self.note(caller, resource, id, resource_version),
+            _ => drop(self.note(caller, resource, id, resource_version)),
         }
     }
 
-    /// The RVs of this resource went back.
-    pub(super) fn forget(&mut self, resource: &GroupResource) {
-        for lately in self.of.values_mut() {
-            lately.least.retain(|(of, _), _| of != resource);
+    /// The RVs of this resource went back. Says what was forgotten.
+    pub(super) fn forget(&mut self, resource: &GroupResource) -> Vec<(ServiceAccount, Written)> {
+        let mut forgotten = Vec::new();
+        for (caller, lately) in &mut self.of {
+            let gone = lately.least.extract_if(|(of, _), _| of == resource);
+            forgotten.extend(gone.map(|(written, _)| (caller.clone(), written)));
             lately.order.retain(|(of, _)| of != resource);
         }
+        forgotten
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ServiceAccount, &Written, u64)> {
+        self.of.iter().flat_map(|(who, lately)| {
+            let least = lately.least.iter();
+            least.map(move |(written, least)| (who, written, *least))
+        })
     }
 
     /// The least RV at which this caller may be told of the object; 0 when any will do.
@@ -159,6 +176,8 @@ mod tests {
         for n in 0..=MAX_PER_CALLER {
             writes.note(&caller("x"), &pods(), &id(&n.to_string()), 7);
         }
+        let dropped = writes.note(&caller("x"), &pods(), &id("one more"), 7);
+        assert_eq!(dropped, [(caller("x"), (pods(), id("1")))]);
         assert_eq!(writes.of[&caller("x")].least.len(), MAX_PER_CALLER);
         assert_eq!(writes.least(&caller("x"), &pods(), &id("0")), 0);
         assert_eq!(writes.least(&caller("y"), &pods(), &id("p")), 7);

@@ -125,6 +125,12 @@ pub(super) struct IssuerKeysRecord {
     pub(super) jwks: String,
 }
 
+/// The value of a [`GrantKey`] that says what its caller was shown, or wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct LeastRecord {
+    pub(super) resource_version: u64,
+}
+
 /// Which store this is, and the last frame of its tail that it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct TailRecord {

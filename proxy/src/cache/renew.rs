@@ -104,6 +104,7 @@ fn write_again(state: &mut State) {
     }
     let grants = state.grants.all();
     state.write_grants(grants);
+    state.write_least_again();
     if let Some(keys) = state.issuer_keys.clone() {
         let (issuer, jwks) = (keys.issuer, keys.jwks);
         let written = record::IssuerKeysRecord { issuer, jwks };

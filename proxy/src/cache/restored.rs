@@ -100,8 +100,7 @@ impl State {
         }
         self.hurry(resource);
         self.pages.forget(resource);
-        self.own_writes.forget(resource);
-        self.shown.forget(resource);
+        self.forget_least(resource);
         self.given_up.forget(resource);
         let turn = self.restores.next();
         self.restores.restored.insert(resource.clone(), turn);

@@ -3,7 +3,7 @@
 //! A stream that begins after what is known of its scope leaves a gap, until a list closes it. Should the upstream go before
 //! that, what is kept of the scope is whole and true, but of a time that this caller has left behind.
 //!
-//! In memory only, and bounded: what is forgotten here makes an answer older than it need be, but never wrong for its RV.
+//! Bounded: what is forgotten here makes an answer older than it need be, but never wrong for its RV.
 
 use std::collections::VecDeque;
 
@@ -20,19 +20,45 @@ pub(super) struct Shown {
     scopes: VecDeque<(ServiceAccount, Scope, u64)>,
 }
 
+/// What became of a note.
+pub(super) struct Noted {
+    /// It was not known that it was shown as far as that.
+    pub(super) is_news: bool,
+    /// What made room.
+    pub(super) dropped: Option<(ServiceAccount, Scope)>,
+}
+
 impl Shown {
-    pub(super) fn note(&mut self, caller: &ServiceAccount, scope: &Scope, resource_version: u64) {
+    pub(super) fn note(
+        &mut self,
+        caller: &ServiceAccount,
+        scope: &Scope,
+        resource_version: u64,
+    ) -> Noted {
         let mut scopes = self.scopes.iter_mut();
         let known = scopes.find(|(who, of, _)| who == caller && of == scope);
         if let Some((_, _, until)) = known {
+            let is_news = resource_version > *until;
             *until = resource_version.max(*until);
-            return;
+            return Noted {
+                is_news,
+                dropped: None,
+            };
         }
+        let mut dropped = None;
         if self.scopes.len() >= MAX_SCOPES {
-            self.scopes.pop_front();
+            dropped = self.scopes.pop_front().map(|(who, of, _)| (who, of));
         }
         let shown = (caller.clone(), scope.clone(), resource_version);
         self.scopes.push_back(shown);
+        Noted {
+            is_news: true,
+            dropped,
+        }
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ServiceAccount, &Scope, u64)> {
+        self.scopes.iter().map(|(who, of, until)| (who, of, *until))
     }
 
     /// The least RV at which this caller may be told of the scope, or of a part of it; 0 when any will do.
@@ -44,10 +70,14 @@ impl Shown {
         of_caller.map(|(_, _, until)| *until).max().unwrap_or(0)
     }
 
-    /// The RVs of this resource went back.
-    pub(super) fn forget(&mut self, resource: &GroupResource) {
-        let is_other = |of: &Scope| GroupResource::of(&of.resource) != *resource;
-        self.scopes.retain(|(_, of, _)| is_other(of));
+    /// The RVs of this resource went back. Says what was forgotten.
+    pub(super) fn forget(&mut self, resource: &GroupResource) -> Vec<(ServiceAccount, Scope)> {
+        let is_it = |of: &Scope| GroupResource::of(&of.resource) == *resource;
+        let all = std::mem::take(&mut self.scopes);
+        let (gone, kept): (VecDeque<_>, VecDeque<_>) =
+            all.into_iter().partition(|(_, of, _)| is_it(of));
+        self.scopes = kept;
+        gone.into_iter().map(|(who, of, _)| (who, of)).collect()
     }
 }
 

@@ -192,7 +192,7 @@ impl State {
         if learnt.is_err_and(NotLearnt::is_our_own) && object.seen == Seen::Alone {
             // It was shown all the same: what is known of it is too old for its caller.
             let shown = object.resource_version;
-            (self.own_writes).note(object.by, &of, object.id, shown);
+            self.note_object(object.by, (&of, object.id), shown);
         }
         self.used_object(object.by, &of, object.id, now);
         learnt

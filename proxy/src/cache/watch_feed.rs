@@ -177,7 +177,7 @@ impl WatchFeed {
         }
         let collection = state.collections.get(self.collection);
         if collection.is_some_and(|c| !c.complete || c.resource_version < until) {
-            state.shown.note(&self.caller, &self.scope, until);
+            state.note_shown(&self.caller, &self.scope, until);
         }
     }
 

@@ -106,6 +106,7 @@ impl Dialer {
         let response = response.context(UNANSWERED)??;
         Ok(Stream {
             status: response.status(),
+            is_cached: response.headers().contains_key("holdfast-origin"),
             body: response.into_body(),
             read: BytesMut::new(),
             _sender: sender,
@@ -182,6 +183,8 @@ impl Client {
 /// The answer to a watch, line by line.
 pub(super) struct Stream {
     pub(super) status: StatusCode,
+    /// The cache answered it.
+    pub(super) is_cached: bool,
     body: Incoming,
     read: BytesMut,
     _sender: SendRequest<Full<Bytes>>,

@@ -142,7 +142,7 @@ fn settings(api: &ApiServer<'_>, torture: Torture, commit_interval: Duration) ->
 fn admit(api: &ApiServer<'_>, name: &str) -> Result<String> {
     const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop";
     let role = json!({"metadata": {"name": name}, "rules": [
-        {"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["get", "list", "watch", "patch"]},
+        {"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
     ]});
     let binding = json!({
         "metadata": {"name": name},

@@ -49,7 +49,10 @@ impl Reader {
         while !self.world.is_over() {
             let topic = usize::from(self.rng.u8(..10) == 0);
             let asked = match self.rng.u8(..100) {
-                0..45 => self.get(topic).await,
+                0..45 => {
+                    let name = item(self.rng.usize(..ITEMS));
+                    self.get(topic, &name).await
+                }
                 45..70 => self.list(topic, None).await,
                 70..85 => {
                     let half = if self.rng.bool() {
@@ -69,10 +72,9 @@ impl Reader {
         Ok(())
     }
 
-    async fn get(&mut self, topic: usize) -> Result<()> {
-        let name = item(self.rng.usize(..ITEMS));
+    async fn get(&mut self, topic: usize, name: &str) -> Result<()> {
         let path = format!("{}/{name}", self.world.topics[topic].path);
-        let floor = self.witness.of_object(topic, &name);
+        let floor = self.witness.of_object(topic, name);
         let Some(reply) = self.read(&path).await? else {
             return Ok(());
         };
@@ -81,14 +83,14 @@ impl Reader {
         match reply.status.as_u16() {
             200 => {
                 let version = version(&reply.body)?;
-                let checked = witness::object(truth, &name, version, &floor).await;
+                let checked = witness::object(truth, name, version, &floor).await;
                 checked.with_context(said)?;
-                self.witness.tell_object(topic, &name, version, said);
+                self.witness.tell_object(topic, name, version, said);
             }
             404 => {
-                let absent = witness::absence(truth, &name, &floor).await;
+                let absent = witness::absence(truth, name, &floor).await;
                 let absent = absent.with_context(said)?;
-                self.witness.tell_object(topic, &name, absent, said);
+                self.witness.tell_object(topic, name, absent, said);
             }
             code => bail!("GET {name}: HTTP {code}: {}", reply.body),
         }
@@ -151,28 +153,34 @@ impl Reader {
     async fn write(&mut self) -> Result<()> {
         let topic = 0;
         let name = format!("own-{}", self.name);
-        let path = format!("{}/{name}", self.world.topics[topic].path);
-        let patch = json!({"data": {"n": self.rng.u32(..).to_string()}});
-        let written = self.client.ask("PATCH", &path, Some(&patch)).await;
-        if let Ok(reply) = written
-            && reply.status == 200
-        {
-            let said = || format!("PATCH {name} {}", self.world.moment());
-            let version = version(&reply.body)?;
-            self.witness.tell_object(topic, &name, version, said);
-        }
-        let floor = self.witness.of_object(topic, &name);
-        let Some(reply) = self.read(&path).await? else {
-            return Ok(());
-        };
-        ensure!(reply.status == 200, "GET {name}: {}", reply.body);
-        let said = || format!("GET {name} {}", self.world.moment());
-        let version = version(&reply.body)?;
+        let all = self.world.topics[topic].path.to_owned();
+        let path = format!("{all}/{name}");
         let truth = &self.world.topics[topic].truth;
-        let checked = witness::object(truth, &name, version, &floor).await;
-        checked.with_context(said)?;
-        self.witness.tell_object(topic, &name, version, said);
-        Ok(())
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},
+            "data": {"n": self.rng.u32(..).to_string()},
+        });
+        let (method, to, body) = match self.rng.u8(..4) {
+            0 => ("DELETE", &path, None),
+            1 => ("POST", &all, Some(&object)),
+            _ => ("PATCH", &path, Some(&object)),
+        };
+        let before = self.witness.of_object(topic, &name);
+        let written = self.client.ask(method, to, body).await;
+        let said = || format!("{method} {name} {}", self.world.moment());
+        match written {
+            Ok(reply) if method == "DELETE" && reply.status == 200 => {
+                let absent = witness::absence(truth, &name, &before).await;
+                self.witness.tell_object(topic, &name, absent?, said);
+            }
+            Ok(reply) if matches!(reply.status.as_u16(), 200 | 201) => {
+                let version = version(&reply.body)?;
+                self.witness.tell_object(topic, &name, version, said);
+            }
+            // Not done, or nobody knows.
+            _ => {}
+        }
+        self.get(topic, &name).await
     }
 
     /// `None`: refused, as may be, or cut off.

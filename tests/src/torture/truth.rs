@@ -1,6 +1,7 @@
 //! What the API server had when: every change of one collection, by a watch that no fault touches.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -117,6 +118,25 @@ impl Truth {
         Ok(())
     }
 
+    /// How far it is known now.
+    pub(super) fn reached(&self) -> u64 {
+        *self.reached.borrow()
+    }
+
+    /// A replay may leave the change out: the object changed again in it, or came and went in it.
+    pub(super) fn is_superseded(&self, change: &Change, replay: &RangeInclusive<u64>) -> bool {
+        let log = self.log();
+        let history = log.objects.get(&change.name).map_or(&[][..], Vec::as_slice);
+        let again = history.iter().find(|(since, _)| *since > change.version);
+        let before = history
+            .iter()
+            .rev()
+            .find(|(since, _)| since < replay.start());
+        let came = before.is_none_or(|(_, exists)| !exists);
+        let went = change.kind == "DELETED" && replay.contains(&change.version);
+        again.is_some_and(|(since, _)| replay.contains(since)) || (came && went)
+    }
+
     /// The objects at this RV, each with its own.
     pub(super) fn at(&self, version: u64) -> BTreeMap<String, u64> {
         let log = self.log();
@@ -195,6 +215,20 @@ mod tests {
         assert_eq!(truth.ended("a", 5).expect("was"), Some(7));
         assert_eq!(truth.ended("a", 12).expect("is"), None);
         assert!(truth.ended("a", 6).is_err() && truth.ended("b", 5).is_err());
+    }
+
+    #[test]
+    fn a_replay_tells_an_object_once_and_not_at_all_what_came_and_went_in_it() {
+        let truth = truth();
+        let superseded = |number: usize, from, until| {
+            let changes = truth.between(0, u64::MAX);
+            truth.is_superseded(&changes[number], &(from..=until))
+        };
+        // Added at 5, changed at 7, deleted at 9, added at 12.
+        assert!(superseded(0, 4, 8) && superseded(0, 4, 7) && !superseded(0, 4, 6));
+        assert!(!superseded(1, 6, 8));
+        assert!(superseded(2, 4, 9) && !superseded(2, 6, 9) && superseded(2, 6, 12));
+        assert!(!superseded(3, 4, 20));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A client that watches, as client-go's reflector does: it goes on from what it has seen, and lists again after a 410.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,6 +106,12 @@ impl Watcher {
     }
 
     async fn read(&self, mut stream: Stream, reached: &mut Option<u64>, floor: Told) -> Result<()> {
+        // What the cache tells happened before it was asked.
+        let truth = &self.world.topics[self.topic].truth;
+        let replay = match stream.is_cached {
+            true => reached.unwrap_or(u64::MAX).saturating_add(1)..=truth.reached(),
+            false => RangeInclusive::new(1, 0),
+        };
         self.world.tally.counts().streams += 1;
         let mut beginning = reached.is_none().then(|| Beginning {
             floor,
@@ -118,7 +125,7 @@ impl Watcher {
             let change = Change::of(&event)?;
             match beginning.take() {
                 Some(begun) => beginning = self.begin(begun, &event, change, reached).await?,
-                None => self.event(change, reached).await?,
+                None => self.event(change, reached, &replay).await?,
             }
             self.world.tally.counts().events += 1;
         }
@@ -171,7 +178,12 @@ impl Watcher {
         Ok(None)
     }
 
-    async fn event(&self, change: Change, reached: &mut Option<u64>) -> Result<()> {
+    async fn event(
+        &self,
+        change: Change,
+        reached: &mut Option<u64>,
+        replay: &RangeInclusive<u64>,
+    ) -> Result<()> {
         let after = reached.unwrap_or_default();
         let truth = &self.world.topics[self.topic].truth;
         let version = change.version;
@@ -185,10 +197,7 @@ impl Watcher {
             )
         };
         self.witness.tell_scope(self.topic, None, version, by);
-        let checked = match change.kind.as_str() {
-            "BOOKMARK" => witness::bookmark(truth, after, version).await,
-            _ => witness::event(truth, after, &change).await,
-        };
+        let checked = witness::event(truth, after, &change, replay).await;
         checked.with_context(|| self.world.moment())?;
         *reached = Some(version);
         Ok(())

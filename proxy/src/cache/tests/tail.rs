@@ -60,6 +60,52 @@ async fn what_was_learnt_outlives_a_kill_without_a_commit() {
     assert_eq!((status.backing.as_str(), status.condition), ("disk", None));
 }
 
+const POD: &str = "/api/v1/namespaces/a/pods/p";
+
+#[tokio::test]
+async fn a_client_that_deleted_an_object_is_not_told_of_it_after_a_kill_either() {
+    let bench = bench();
+    for who in ["x", "y"] {
+        bench.learn(who, PODS, &pod_list(10, &[item("a", "p", 5)]));
+    }
+    bench.write("x", &format!("DELETE {POD}"), "{}");
+    let asked = |bench: Bench| async move {
+        let deleted = bench.get("x", POD).await;
+        assert_eq!(reason(deleted), Some(Reason::WrittenSince));
+        assert!(bench.get("y", POD).await.is_ok());
+        bench
+    };
+    let bench = killed(asked(bench).await);
+    let bench = asked(bench).await;
+    bench.commit().await;
+    let bench = asked(killed(bench)).await;
+    let mut feed = bench.watch("x", &format!("{PODS}?watch=1&resourceVersion=10"));
+    feed.event(&event("DELETED", &pod("a", "p", 11)));
+    drop(feed);
+    let bench = killed(bench);
+    let deleted = bench.get("x", POD).await;
+    assert_eq!(reason(deleted), Some(Reason::NotFound));
+}
+
+#[tokio::test]
+async fn what_a_stream_has_shown_ahead_of_its_collection_is_known_after_a_kill() {
+    let bench = bench();
+    for who in ["x", "y"] {
+        bench.learn(who, PODS, &pod_list(10, &[item("a", "p", 5)]));
+    }
+    // What happened between 10 and 15 is not known.
+    let mut feed = bench.watch("x", &format!("{PODS}?watch=1&resourceVersion=15"));
+    feed.event(&event("ADDED", &pod("a", "q", 16)));
+    drop(feed);
+    let bench = killed(bench);
+    let list = bench.list("x", PODS).await;
+    assert_eq!(list.err(), Some(Reason::ShownSince));
+    assert!(bench.list("y", PODS).await.is_ok());
+    bench.learn("x", PODS, &pod_list(20, &[item("a", "q", 16)]));
+    let bench = killed(bench);
+    assert!(bench.list("x", PODS).await.is_ok());
+}
+
 #[tokio::test]
 async fn secrets_are_not_in_the_tail() {
     let bench = bench();

@@ -1,0 +1,149 @@
+//! What a caller was shown and what it wrote, kept for the next start: a process that was killed in between would otherwise
+//! tell the caller something older than that, or an object that it deleted itself.
+
+use super::grants::Granted;
+use super::key::{GroupResource, ObjectId};
+use super::persist;
+use super::record::{self, LeastRecord};
+use super::state::{Keeping, State};
+use super::store::Table;
+use crate::identity::ServiceAccount;
+use crate::request_info::{GroupVersionResource, ObjectKey, Scope};
+
+/// Begins the keys of the least RVs.
+pub(super) const LEAST: &[u8] = b"least\0";
+
+impl State {
+    /// The caller was shown the scope as of this RV, and it is not kept.
+    pub(super) fn note_shown(
+        &mut self,
+        caller: &ServiceAccount,
+        scope: &Scope,
+        resource_version: u64,
+    ) {
+        let noted = self.shown.note(caller, scope, resource_version);
+        if let Some((caller, scope)) = noted.dropped {
+            self.write_least(&caller, Granted::Scope(scope), None);
+        }
+        if noted.is_news {
+            let scope = Granted::Scope(scope.clone());
+            self.write_least(caller, scope, Some(resource_version));
+        }
+    }
+
+    /// The caller wrote the object, or was shown it, and it has at least this RV since.
+    pub(super) fn note_object(
+        &mut self,
+        caller: &ServiceAccount,
+        (resource, id): (&GroupResource, &ObjectId),
+        resource_version: u64,
+    ) {
+        let before = self.own_writes.least(caller, resource, id);
+        let dropped = (self.own_writes).note(caller, resource, id, resource_version);
+        for (caller, (resource, id)) in dropped {
+            self.write_least(&caller, object(&resource, &id), None);
+        }
+        self.write_own(caller, (resource, id), before);
+    }
+
+    /// See [`OwnWrites::shown`](super::own_writes::OwnWrites::shown).
+    pub(super) fn note_answer(
+        &mut self,
+        caller: &ServiceAccount,
+        (resource, id): (&GroupResource, &ObjectId),
+        noted: u64,
+        resource_version: u64,
+    ) {
+        let before = self.own_writes.least(caller, resource, id);
+        if before != noted {
+            return self.note_object(caller, (resource, id), resource_version);
+        }
+        (self.own_writes).shown(caller, (resource, id), noted, resource_version);
+        self.write_own(caller, (resource, id), before);
+    }
+
+    fn write_own(
+        &mut self,
+        caller: &ServiceAccount,
+        (resource, id): (&GroupResource, &ObjectId),
+        before: u64,
+    ) {
+        let least = self.own_writes.least(caller, resource, id);
+        if least != before {
+            self.write_least(caller, object(resource, id), Some(least));
+        }
+    }
+
+    /// The RVs of this resource went back: what was shown or written never was.
+    pub(super) fn forget_least(&mut self, resource: &GroupResource) {
+        for (caller, (resource, id)) in self.own_writes.forget(resource) {
+            self.write_least(&caller, object(&resource, &id), None);
+        }
+        for (caller, scope) in self.shown.forget(resource) {
+            self.write_least(&caller, Granted::Scope(scope), None);
+        }
+    }
+
+    fn write_least(&mut self, caller: &ServiceAccount, of: Granted, least: Option<u64>) {
+        let resource = match &of {
+            Granted::Scope(scope) => &scope.resource,
+            Granted::Object(object) | Granted::GetRefused(object) => &object.resource,
+            Granted::Path(_) => return,
+        };
+        // After a restart nothing is told of what was in memory only.
+        if self.keeping(&GroupResource::of(resource)) != Keeping::Disk {
+            return;
+        }
+        let Ok(key) = record::encode(b"", &persist::grant_key(caller, &of)) else {
+            return;
+        };
+        let key = [LEAST, &key].concat();
+        match least {
+            Some(resource_version) => {
+                self.put_record(Table::Meta, key, &LeastRecord { resource_version });
+            }
+            None => self.writes.put(Table::Meta, key, None),
+        }
+    }
+
+    /// To a new store.
+    pub(super) fn write_least_again(&mut self) {
+        let shown = self.shown.all();
+        let shown =
+            shown.map(|(who, scope, until)| (who.clone(), Granted::Scope(scope.clone()), until));
+        let own = self.own_writes.all();
+        let own =
+            own.map(|(who, (resource, id), least)| (who.clone(), object(resource, id), least));
+        let all: Vec<_> = shown.chain(own).collect();
+        for (caller, of, least) in all {
+            self.write_least(&caller, of, Some(least));
+        }
+    }
+
+    /// As it was written.
+    pub(super) fn restore_least(&mut self, caller: &ServiceAccount, of: Granted, least: u64) {
+        match of {
+            Granted::Scope(scope) => drop(self.shown.note(caller, &scope, least)),
+            Granted::Object(object) => {
+                let resource = GroupResource::of(&object.resource);
+                if let Some(id) = ObjectId::of(&object) {
+                    drop(self.own_writes.note(caller, &resource, &id, least));
+                }
+            }
+            Granted::Path(_) | Granted::GetRefused(_) => {}
+        }
+    }
+}
+
+/// Of no version: an object is the same in all.
+fn object(resource: &GroupResource, id: &ObjectId) -> Granted {
+    Granted::Object(ObjectKey {
+        resource: GroupVersionResource {
+            group: resource.group.clone(),
+            version: String::new(),
+            resource: resource.resource.clone(),
+        },
+        namespace: id.namespace().to_owned(),
+        name: id.name().to_owned(),
+    })
+}
