@@ -95,6 +95,7 @@ impl Running {
                 facts: cache.facts,
                 grants: cache.grants,
                 responses: cache.responses,
+                set_aside: cache.set_aside,
                 written_bytes: cache.written_bytes,
                 syncs: cache.syncs,
                 file_bytes: cache.file_bytes,

@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::SystemTime;
 
 use super::store::StoreError;
@@ -16,7 +16,12 @@ use super::unix_seconds;
 
 thread_local! {
     /// The file that this thread is reading or writing.
-    static BUSY_WITH: RefCell<Option<Arc<Watched>>> = const { RefCell::new(None) };
+    static BUSY_WITH: RefCell<Option<Busy>> = const { RefCell::new(None) };
+}
+
+enum Busy {
+    Using(Arc<Watched>),
+    Closing,
 }
 
 /// One file, for as long as it is open. Its path may be another file's by the time it is found damaged a second time.
@@ -24,6 +29,7 @@ pub(super) struct Watched {
     pub(super) path: PathBuf,
     is_lost: AtomicBool,
     has_failed: AtomicBool,
+    aside: OnceLock<PathBuf>,
 }
 
 impl Watched {
@@ -32,6 +38,7 @@ impl Watched {
             path: path.to_owned(),
             is_lost: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
+            aside: OnceLock::new(),
         })
     }
 
@@ -55,7 +62,7 @@ impl Watched {
         call: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         install_hook();
-        let outer = BUSY_WITH.replace(Some(self.clone()));
+        let outer = BUSY_WITH.replace(Some(Busy::Using(self.clone())));
         let called = panic::catch_unwind(AssertUnwindSafe(call));
         BUSY_WITH.set(outer);
         // Where panics end the process, the hook has done its part already.
@@ -70,9 +77,29 @@ impl Watched {
     }
 
     fn lose(&self) {
-        if !self.is_lost.swap(true, Ordering::SeqCst) {
-            set_aside(&self.path);
+        if !self.is_lost.swap(true, Ordering::SeqCst)
+            && let Some(aside) = set_aside(&self.path)
+        {
+            // Set here alone, and once.
+            let _ = self.aside.set(aside);
         }
+    }
+
+    /// What it is called since it was lost.
+    pub(super) fn aside(&self) -> Option<PathBuf> {
+        self.aside.get().cloned()
+    }
+}
+
+/// Closes a file. redb writes to it once more then, and panics if it is damaged; the file stays, for what can be read of it is
+/// saved when it is next written.
+pub(super) fn close(open: impl Sized) {
+    install_hook();
+    let outer = BUSY_WITH.replace(Some(Busy::Closing));
+    let closed = panic::catch_unwind(AssertUnwindSafe(|| drop(open)));
+    BUSY_WITH.set(outer);
+    if closed.is_err() {
+        tracing::warn!("the store could not be closed in good order");
     }
 }
 
@@ -84,29 +111,42 @@ fn install_hook() {
         panic::set_hook(Box::new(move |info| {
             let damaged = BUSY_WITH.try_with(|busy| busy.try_borrow_mut().ok()?.take());
             match damaged.ok().flatten() {
-                Some(watched) => {
+                Some(Busy::Using(watched)) => {
                     tracing::error!("{info}");
                     watched.lose();
                 }
+                Some(Busy::Closing) => tracing::error!("{info}"),
                 None => before(info),
             }
         }));
     });
 }
 
-/// Moves a file aside, if it is still there. One such file is kept, so that a disk that damages files is not filled with them.
-pub(super) fn set_aside(path: &Path) {
+/// Of all stores of this process.
+static SET_ASIDE: AtomicU64 = AtomicU64::new(0);
+
+/// How many files were set aside since the process began.
+pub(super) fn count() -> u64 {
+    SET_ASIDE.load(Ordering::Relaxed)
+}
+
+/// Moves a file aside, if it is still there; says where. One such file is kept, so that a disk that damages files is not filled with them.
+pub(super) fn set_aside(path: &Path) -> Option<PathBuf> {
     if !path.exists() {
-        return;
+        return None;
     }
     for old in existing(path) {
         let _ = std::fs::remove_file(old);
     }
     let suffix = format!("{}{}", SUFFIX, unix_seconds(SystemTime::now()));
     let aside = path.with_file_name(with_suffix(path, &suffix));
-    if std::fs::rename(path, &aside).is_ok() {
-        tracing::error!(path = %path.display(), aside = %aside.display(), "the store is damaged and was set aside");
+    if let Err(error) = std::fs::rename(path, &aside) {
+        tracing::error!(path = %path.display(), %error, "the store is damaged and cannot be set aside");
+        return None;
     }
+    SET_ASIDE.fetch_add(1, Ordering::Relaxed);
+    tracing::error!(path = %path.display(), aside = %aside.display(), "the store is damaged and was set aside");
+    Some(aside)
 }
 
 /// The file that was set aside, for an operator to look at.

@@ -7,7 +7,7 @@ use super::collection::Collection;
 use super::key::{GroupResource, fact_key, parse_fact_key};
 use super::state::{Keeping, State};
 use super::store::{Store, StoreError, Table};
-use super::{Shared, open, record};
+use super::{Shared, open, record, store};
 
 /// Of facts, as they are stored.
 type Keys = Vec<Vec<u8>>;
@@ -19,6 +19,7 @@ pub(super) async fn renew(shared: &Arc<Shared>) -> bool {
         return true;
     }
     let keys = on_disk_only(&shared.lock());
+    let what = store::lost(lost.as_ref());
     let renewed = tokio::task::spawn_blocking(move || renewed(lost.as_ref(), keys)).await;
     let renewed = renewed.unwrap_or_else(|panicked| Err(StoreError::Damaged(panicked.to_string())));
     let is_renewed = renewed.is_ok();
@@ -29,14 +30,10 @@ pub(super) async fn renew(shared: &Arc<Shared>) -> bool {
             state.store = store;
             let lost = give_up(&mut state, missing);
             write_again(&mut state);
-            format!(
-                "the store was damaged and was set aside; {lost} objects are lost, the others are in a new one"
-            )
+            format!("{what}; {lost} objects are lost, the others are in a new one")
         }
         Err(error) => {
-            format!(
-                "the store was damaged and was set aside, and a new one cannot be made: {error}"
-            )
+            format!("{what}, and a new one cannot be made: {error}")
         }
     };
     if shared.commit_failed.is_due() {

@@ -3,10 +3,12 @@
 use std::sync::PoisonError;
 
 use super::Shared;
+use super::aside;
 use super::collection::Collection;
 pub use super::evict::Evicted;
 use super::evict::SAID_FOR;
 use super::state::State;
+use super::store;
 
 /// Whether what was learnt outlives the process, for `/status`.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -19,6 +21,8 @@ pub struct CacheStatus {
     pub facts: usize,
     pub grants: usize,
     pub responses: usize,
+    /// Damaged files that were moved out of the way since the process began.
+    pub set_aside: u64,
     /// What the disk had to do since the process began.
     pub written_bytes: u64,
     pub syncs: u64,
@@ -64,10 +68,11 @@ pub(super) fn status(shared: &Shared, now: u64) -> CacheStatus {
     let on_disk = shared.on_disk && !state.store.is_lost();
     let disk = state.store.disk_use();
     let full = pressure(&state, now).map(str::to_owned);
+    let lost = (state.store.is_lost()).then(|| store::lost(state.store.as_ref()));
     let closed = (state.store)
         .is_closed()
         .then(|| "the disk failed: nothing is read from it until it is opened again".to_owned());
-    let conditions: Vec<String> = [opened, commit_error, closed, full]
+    let conditions: Vec<String> = [opened, commit_error, lost, closed, full]
         .into_iter()
         .flatten()
         .collect();
@@ -77,6 +82,7 @@ pub(super) fn status(shared: &Shared, now: u64) -> CacheStatus {
         facts: state.facts.count(),
         grants: state.grants.count(),
         responses: state.responses.count(),
+        set_aside: aside::count(),
         written_bytes: disk.written_bytes,
         syncs: disk.syncs,
         file_bytes: disk.file_bytes,

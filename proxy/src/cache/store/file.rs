@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use redb::backends::FileBackend;
@@ -13,10 +13,11 @@ use redb::{
     TableDefinition, TableError,
 };
 
+use super::checked::Checked;
 use super::metered::{Counters, DiskUse, Metered};
 use super::packed::{self, Packer, Unpacker};
 use super::{Each, Snapshot, Store, StoreError, Table};
-use crate::cache::aside::Watched;
+use crate::cache::aside::{self, Watched};
 use crate::cache::writes::{Batch, Writes};
 
 /// redb's own page cache; its default of 1 GiB is more than a small node has. Start-up and single reads need no more than this.
@@ -57,7 +58,8 @@ pub(in crate::cache) struct RedbStore {
 
 /// An open database, and what can be read of it.
 struct Open {
-    database: Database,
+    /// `None` when it is closed.
+    database: Option<Database>,
     /// As the last commit left it. Taken by whoever committed, not by whoever reads: redb lets none begin to read while a commit
     /// makes the file longer and waits for the disk, and readers hold the lock that all learning needs.
     latest: Mutex<Arc<ReadTransaction>>,
@@ -66,7 +68,12 @@ struct Open {
 impl Open {
     fn new(database: Database) -> Result<Self, StoreError> {
         let latest = Mutex::new(Arc::new(database.begin_read()?));
+        let database = Some(database);
         Ok(Self { database, latest })
+    }
+
+    fn database(&self) -> Result<&Database, StoreError> {
+        self.database.as_ref().ok_or_else(closed)
     }
 
     fn latest(&self) -> Arc<ReadTransaction> {
@@ -77,11 +84,22 @@ impl Open {
     }
 
     fn committed(&self) -> Result<(), StoreError> {
-        let mut latest = Arc::new(self.database.begin_read()?);
+        let mut latest = Arc::new(self.database()?.begin_read()?);
         let mut before = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut *before, &mut latest);
         Ok(())
     }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        aside::close(self.database.take());
+    }
+}
+
+fn closed() -> StoreError {
+    let closed = "the disk failed, and the file is not open again yet";
+    StoreError::Io(std::io::Error::other(closed))
 }
 
 /// What lies between redb and the file: for tests, a disk with faults.
@@ -115,16 +133,19 @@ impl RedbStore {
         })
     }
 
-    /// For those who hold a lock while they ask: never opens a file.
-    fn opened(&self) -> Result<Arc<Open>, StoreError> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let closed = || std::io::Error::other("a write failed, and it is not open again yet");
-        open.clone().ok_or_else(|| StoreError::Io(closed()))
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Open>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For those who hold a lock while they ask: never opens a file, nor closes one.
+    fn latest(&self) -> Result<Arc<ReadTransaction>, StoreError> {
+        let open = self.current();
+        open.as_ref().map(|open| open.latest()).ok_or_else(closed)
     }
 
     fn reopened(&self) -> Result<Arc<Open>, StoreError> {
         if !self.file.has_failed()
-            && let Ok(open) = self.opened()
+            && let Some(open) = self.current().clone()
         {
             return Ok(open);
         }
@@ -139,10 +160,8 @@ impl RedbStore {
     }
 
     fn set_open(&self, open: Option<Arc<Open>>) {
-        let mut current = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *current, open);
-        drop(current);
-        // That closes it, which may take a while.
+        let before = std::mem::replace(&mut *self.current(), open);
+        // Without the lock: closing a file may take a while.
         drop(before);
     }
 
@@ -191,7 +210,7 @@ impl RedbStore {
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         let open = self.reopened()?;
         let mut packer = Packer::new()?;
-        let mut transaction = open.database.begin_write()?;
+        let mut transaction = open.database()?.begin_write()?;
         // Without it, opening the file after a kill reads all of it first.
         transaction.set_quick_repair(true);
         for table in Table::ALL {
@@ -232,7 +251,7 @@ impl RedbStore {
 
 impl Store for RedbStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        let transaction = self.opened()?.latest();
+        let transaction = self.latest()?;
         let file = self.file.clone();
         Ok(Box::new(RedbSnapshot {
             file,
@@ -261,7 +280,7 @@ impl Store for RedbStore {
     }
 
     fn is_closed(&self) -> bool {
-        !self.is_lost() && (self.file.has_failed() || self.opened().is_err())
+        !self.is_lost() && (self.file.has_failed() || self.current().is_none())
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
@@ -274,6 +293,10 @@ impl Store for RedbStore {
 
     fn is_lost(&self) -> bool {
         self.file.is_lost()
+    }
+
+    fn aside(&self) -> Option<PathBuf> {
+        self.file.aside()
     }
 
     fn renewed(&self) -> Result<Arc<dyn Store>, StoreError> {
@@ -334,7 +357,7 @@ fn database(
     let metered = Metered::new(backend, counters.clone()).map_err(StoreError::Io)?;
     Ok(Database::builder()
         .set_cache_size(PAGE_CACHE_BYTES)
-        .create_with_backend(metered)?)
+        .create_with_backend(Checked::new(metered).map_err(redb::Error::Io)?)?)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Where records live: the seam between the cache and its disk. Only this folder knows redb.
 
+mod checked;
 mod error;
 mod file;
 mod metered;
@@ -7,6 +8,7 @@ mod packed;
 #[cfg(test)]
 pub(super) mod sim_disk;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -81,9 +83,25 @@ pub(super) trait Store: Send + Sync {
         false
     }
 
+    /// Where its file is since it is lost.
+    fn aside(&self) -> Option<PathBuf> {
+        None
+    }
+
     /// A new store in the place of a lost one, with those objects and bodies that can still be read, and nothing else.
     fn renewed(&self) -> Result<Arc<dyn Store>, StoreError> {
         Err(StoreError::InUse)
+    }
+}
+
+/// What is said of a store that is lost.
+pub(super) fn lost(store: &dyn Store) -> String {
+    match store.aside() {
+        Some(aside) => format!(
+            "the store was damaged and was set aside as {}",
+            aside.display()
+        ),
+        None => "the store was damaged".to_owned(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod ages;
 mod answers;
 mod damage;
+mod damaged_files;
 mod disk_use;
 mod eviction;
 mod eviction_random;

@@ -1,7 +1,7 @@
 //! What a busy API server says in a while, known to the last word, so that each answer can be judged; and a cache that learns
 //! it on a disk that fails.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
@@ -25,6 +25,7 @@ const VERSION_BODY: &str = r#"{"major":"1"}"#;
 type Pods = BTreeMap<(&'static str, String), u64>;
 
 /// All that ever was, by RV.
+#[derive(Clone)]
 pub(super) struct World {
     random: fastrand::Rng,
     /// Text that no compression shortens much; each pod has a part of it, of so many bytes.
@@ -112,10 +113,14 @@ impl Rig {
     }
 
     pub(super) fn with_padding(disk: &Arc<SimDisk>, path: &Path, padding: usize) -> Self {
+        Self::of(disk, open_on(disk, path), World::new(1, padding))
+    }
+
+    pub(super) fn of(disk: &Arc<SimDisk>, cache: Arc<Cache>, world: World) -> Self {
         Self {
             disk: disk.clone(),
-            cache: open_on(disk, path),
-            world: World::new(1, padding),
+            cache,
+            world,
             feeds: Vec::new(),
         }
     }
@@ -232,9 +237,7 @@ pub(super) async fn judge(world: &World, cache: &Arc<Cache>, least: u64) -> usiz
         let Some(body) = read(cache, who, uri).await else {
             continue;
         };
-        let (_, from_version) = body.split_once(r#""resourceVersion":""#).expect("an RV");
-        let (at, _) = from_version.split_once('"').expect("its end");
-        let at: u64 = at.parse().expect("a number");
+        let at = first_version(&body);
         assert!(at >= least, "{uri} went back to {at} from {least}");
         assert_eq!(Some(body), world.list(at, namespace), "{uri} at {at}");
         answered += 1;
@@ -246,12 +249,10 @@ pub(super) async fn judge(world: &World, cache: &Arc<Cache>, least: u64) -> usiz
             continue;
         };
         let key = ("a", format!("p{n}"));
-        let states = world.past.range(least..);
-        let states: BTreeSet<u64> = states
-            .filter_map(|(_, pods)| pods.get(&key).copied())
-            .collect();
-        let mut states = states.into_iter().rev();
-        let was_told = states.any(|rv| body == world.pod("a", &key.1, rv) + "\n");
+        let at = first_version(&body);
+        let mut states = world.past.range(least..);
+        let was_told = states.any(|(_, pods)| pods.get(&key) == Some(&at))
+            && body == world.pod("a", &key.1, at) + "\n";
         assert!(was_told, "{uri}: {body}");
         answered += 1;
     }
@@ -261,6 +262,13 @@ pub(super) async fn judge(world: &World, cache: &Arc<Cache>, least: u64) -> usiz
     }
     assert_eq!(read(cache, "stranger", PODS).await, None);
     answered
+}
+
+/// The first RV in a text: a list's own, or a pod's.
+fn first_version(text: &str) -> u64 {
+    let (_, from_version) = text.split_once(r#""resourceVersion":""#).expect("an RV");
+    let (version, _) = from_version.split_once('"').expect("its end");
+    version.parse().expect("a number")
 }
 
 /// What is answered, whole. `None`: it is refused, or breaks off.
@@ -392,6 +400,10 @@ impl Store for Recording {
 
     fn is_lost(&self) -> bool {
         self.inner.is_lost()
+    }
+
+    fn aside(&self) -> Option<PathBuf> {
+        self.inner.aside()
     }
 
     fn renewed(&self) -> Result<Arc<dyn Store>, StoreError> {

@@ -32,6 +32,8 @@ pub struct CacheReadings {
     pub facts: usize,
     pub grants: usize,
     pub responses: usize,
+    /// Damaged stores that were moved out of the way since the process began.
+    pub set_aside: u64,
     /// What the disk had to do for the cache since the process began.
     pub written_bytes: u64,
     pub syncs: u64,
@@ -147,6 +149,11 @@ impl Page<'_> {
         self.gauge("cache_facts", "Objects kept", cache.facts)?;
         self.gauge("cache_grants", "Grants kept", cache.grants)?;
         self.gauge("cache_responses", "Whole responses kept", cache.responses)?;
+        self.counter(
+            "cache_set_aside",
+            "Stores that were found damaged, and set aside under another name",
+            cache.set_aside,
+        )?;
         self.counter(
             "cache_written_bytes",
             "Bytes written to the disk for the cache",
