@@ -11,7 +11,7 @@ use super::memory::MemoryStore;
 use super::record::{self, RecordError};
 use super::state::State;
 use super::store::{RedbStore, Store, StoreError, Table};
-use super::tail::Tail;
+use super::tail::{self, Tail};
 use super::{aside, persist, unix_seconds};
 use crate::config;
 use crate::identity::IssuerKeys;
@@ -74,7 +74,7 @@ type OpenStore<'o> = dyn Fn() -> Result<RedbStore, StoreError> + 'o;
 fn open_disk(config: &config::Cache, open_store: &OpenStore<'_>) -> Result<Opened, StoreError> {
     let store = Arc::new(open_store()?);
     let mut state = State::new(store.clone(), config.secrets, config.max_bytes);
-    let tail = config.tail.as_deref().map(|path| {
+    let opened = config.tail.as_deref().map(|path| {
         // Before anything is read: what a kill left in it belongs to what is known.
         Tail::open(path, store.as_ref())
     });
@@ -90,7 +90,7 @@ fn open_disk(config: &config::Cache, open_store: &OpenStore<'_>) -> Result<Opene
     if damaged > 0 {
         conditions.push(format!("{damaged} damaged records were left out"));
     }
-    match tail {
+    match opened {
         Some(Ok((tail, replayed))) => {
             state.writes.follow(tail);
             if replayed > 0 {
@@ -100,10 +100,13 @@ fn open_disk(config: &config::Cache, open_store: &OpenStore<'_>) -> Result<Opene
                 );
             }
         }
-        Some(Err(error)) => conditions.push(format!(
-            "there is no tail: {error}; after a kill a client may be told what is older than it has seen"
-        )),
-        None => {}
+        Some(Err(error)) => {
+            tail::disown(store.as_ref(), &mut state.writes);
+            conditions.push(format!(
+                "there is no tail: {error}; after a kill a client may be told what is older than it has seen"
+            ));
+        }
+        None => tail::disown(store.as_ref(), &mut state.writes),
     }
     Ok(Opened {
         state,

@@ -143,6 +143,14 @@ impl Tail {
     }
 }
 
+/// For a process that has no tail: what an earlier one left is older than what is committed from now on.
+pub(super) fn disown(store: &dyn Store, writes: &mut Writes) {
+    // A store that never had one is left as it is.
+    if !matches!(committed(store), Ok(None)) {
+        writes.put(Table::Meta, Tail::key(), None);
+    }
+}
+
 fn of(path: &Path) -> impl Fn(io::Error) -> TailError {
     move |error| TailError::Io {
         path: path.to_owned(),

@@ -179,6 +179,22 @@ fn the_tail_of_another_store_is_not_replayed() {
 }
 
 #[test]
+fn what_a_process_without_a_tail_committed_is_not_overwritten_by_an_older_tail() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut process = Process::start(&folder);
+    process.put(&[("a", Some("1"))]);
+    drop(process);
+    let store = RedbStore::open(&folder.path().join("cache.redb")).expect("opens");
+    let mut writes = Writes::default();
+    disown(&store, &mut writes);
+    writes.put(Table::Objects, b"a".to_vec(), Some("2".into()));
+    store.commit(&writes.into_batch()).expect("room");
+    drop(store);
+    let process = Process::start(&folder);
+    assert_eq!((process.replayed, process.get("a")), (0, Some("2".into())));
+}
+
+#[test]
 fn what_follows_a_change_without_room_waits_for_the_commit_that_has_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let large = "x".repeat(MAX_PART_BYTES);
