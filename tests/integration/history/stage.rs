@@ -1,5 +1,6 @@
 //! A node with Holdfast, a control plane, and what the plans' clients may read.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -20,6 +21,8 @@ use super::run::Run;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// The cache of a Holdfast that no client asked anything.
 const FRESH: &str = "fresh.redb";
+/// What of a cache is not committed.
+const TAIL: [&str; 2] = ["cache.tail.0", "cache.tail.1"];
 /// What it says once it knows the issuer's keys, and the filter that lets it.
 const KEYS_KNOWN: &str = "the issuer's keys are known";
 const KEYS_LOG: &str = "holdfast::app::keys=debug";
@@ -80,8 +83,11 @@ impl<'a> Stage<'a> {
 
     /// Runs the plan with a Holdfast that was told nothing yet, and leaves the cluster as it found it.
     pub(super) fn run(&mut self, plan: &Plan) -> Result<Outcome> {
-        let cache = |name| self.holdfast.path(name);
-        std::fs::copy(cache(FRESH), cache("cache.redb"))?;
+        let file = |name| self.holdfast.path(name);
+        fs::copy(file(FRESH), file("cache.redb"))?;
+        for tail in TAIL.map(file).iter().filter(|tail| tail.exists()) {
+            fs::remove_file(tail)?;
+        }
         self.holdfast.start()?;
         let ca = self.api.pki().path("ca.crt");
         let holdfast = Peer::new(&self.node.netns(), LISTEN.parse()?, &ca, None)?;
@@ -117,7 +123,7 @@ fn run_once(holdfast: &mut Holdfast<'_>) -> Result<()> {
         Ok(())
     })?;
     holdfast.terminate(READY_WITHIN)?;
-    std::fs::copy(holdfast.path("cache.redb"), holdfast.path(FRESH))?;
+    fs::copy(holdfast.path("cache.redb"), holdfast.path(FRESH))?;
     Ok(())
 }
 
