@@ -69,7 +69,7 @@ impl Watched {
         let called =
             called.unwrap_or_else(|_| Err(StoreError::Damaged("reading it failed".to_owned())));
         match &called {
-            Err(StoreError::Damaged(_)) => self.lose(),
+            Err(error) if error.is_of_the_file() => self.lose(),
             Err(StoreError::Io(_)) => self.has_failed.store(true, Ordering::SeqCst),
             _ => {}
         }

@@ -45,7 +45,7 @@ pub(super) fn open_by(config: &config::Cache, open_store: &OpenStore<'_>) -> Ope
                 std::thread::sleep(Duration::from_millis(20));
             }
             // It was set aside: the next attempt makes a new one.
-            Err(StoreError::Damaged(_)) if !config.path.exists() => {
+            Err(error) if error.is_of_the_file() && !config.path.exists() => {
                 break open_disk(config, open_store);
             }
             opened => break opened,

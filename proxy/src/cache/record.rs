@@ -13,7 +13,7 @@ pub(super) const VERSION: u8 = 5;
 pub(super) const HEADER: usize = 5;
 
 /// No record may make the reader allocate more than this: the largest is an issuer's key set.
-const MAX_RECORD_BYTES: usize = 4 << 20;
+pub(super) const MAX_RECORD_BYTES: usize = 4 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct FactRecord {
@@ -136,6 +136,31 @@ pub(super) struct LeastRecord {
 pub(super) struct TailRecord {
     pub(super) store: u128,
     pub(super) number: u64,
+}
+
+/// What one commit wrote to the journal: its rows, and where their values are. Those lie one after the other, in the order
+/// of the rows, cut into chunks that are compressed each.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct CommitRecord {
+    pub(super) rows: Vec<RowRecord>,
+    pub(super) chunks: Vec<ChunkRecord>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct RowRecord {
+    /// Its place in `Table::ALL`.
+    pub(super) table: u8,
+    pub(super) key: Vec<u8>,
+    /// Of the value; `None`: the row was taken away.
+    pub(super) len: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct ChunkRecord {
+    /// Of the values.
+    pub(super) len: u32,
+    /// Compressed.
+    pub(super) stored: u32,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

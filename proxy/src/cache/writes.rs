@@ -36,6 +36,7 @@ impl Batch {
         self.tables.get(&table)?.get(key)
     }
 
+    /// In memory, about.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

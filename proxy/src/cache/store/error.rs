@@ -8,6 +8,8 @@ pub(in crate::cache) enum StoreError {
     /// What is there cannot be read; a new file could.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    #[error("the store is of version {found}, and this Holdfast reads version {read}")]
+    Version { found: u64, read: u64 },
     /// What is there is whole, but cannot be told as it was asked for.
     #[error("an object cannot be told in another form: {0}")]
     Untold(String),
@@ -35,6 +37,13 @@ from_redb!(
     StorageError,
     CommitError
 );
+
+impl StoreError {
+    /// The file is of no use any more.
+    pub(in crate::cache) fn is_of_the_file(&self) -> bool {
+        matches!(self, Self::Damaged(_) | Self::Version { .. })
+    }
+}
 
 impl From<redb::Error> for StoreError {
     fn from(error: redb::Error) -> Self {

@@ -1,4 +1,4 @@
-//! The store on a disk: one redb file.
+//! The store on a disk: one redb file, opened anew when a write failed.
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
@@ -8,93 +8,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use redb::backends::FileBackend;
-use redb::{
-    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
-    TableDefinition, TableError,
-};
+use redb::{Database, StorageBackend};
 
 use super::checked::Checked;
+use super::layered::{Found, Layered, View, WORTH_A_FOLD};
 use super::metered::{Counters, DiskUse, Metered};
-use super::packed::{self, Packer, Unpacker};
+use super::packed::Unpacker;
 use super::{Each, Snapshot, Store, StoreError, Table};
-use crate::cache::aside::{self, Watched};
+use crate::cache::aside::Watched;
 use crate::cache::writes::{Batch, Writes};
 
 /// redb's own page cache; its default of 1 GiB is more than a small node has. Start-up and single reads need no more than this.
 const PAGE_CACHE_BYTES: usize = 4 << 20;
 
-type Rows = ReadOnlyTable<&'static [u8], &'static [u8]>;
-
-fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-    TableDefinition::new(match table {
-        Table::Facts => "facts",
-        Table::Objects => "objects",
-        Table::Collections => "collections",
-        Table::Members => "members",
-        Table::Grants => "grants",
-        Table::Responses => "responses",
-        Table::Bodies => "bodies",
-        Table::Meta => "meta",
-    })
-}
-
-/// `None`: nothing was ever written to it.
-fn rows(table: Table, transaction: &ReadTransaction) -> Result<Option<Rows>, StoreError> {
-    match transaction.open_table(definition(table)) {
-        Ok(rows) => Ok(Some(rows)),
-        Err(TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// A redb database.
 pub(in crate::cache) struct RedbStore {
     file: Arc<Watched>,
     /// `None` after a failed call: redb refuses everything from then on, so the file is opened anew before the next.
-    open: Mutex<Option<Arc<Open>>>,
+    opened: Mutex<Option<Arc<Layered>>>,
     backend: Arc<MakeBackend>,
     counters: Arc<Counters>,
-}
-
-/// An open database, and what can be read of it.
-struct Open {
-    /// `None` when it is closed.
-    database: Option<Database>,
-    /// As the last commit left it. Taken by whoever committed, not by whoever reads: redb lets none begin to read while a commit
-    /// makes the file longer and waits for the disk, and readers hold the lock that all learning needs.
-    latest: Mutex<Arc<ReadTransaction>>,
-}
-
-impl Open {
-    fn new(database: Database) -> Result<Self, StoreError> {
-        let latest = Mutex::new(Arc::new(database.begin_read()?));
-        let database = Some(database);
-        Ok(Self { database, latest })
-    }
-
-    fn database(&self) -> Result<&Database, StoreError> {
-        self.database.as_ref().ok_or_else(closed)
-    }
-
-    fn latest(&self) -> Arc<ReadTransaction> {
-        self.latest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn committed(&self) -> Result<(), StoreError> {
-        let mut latest = Arc::new(self.database()?.begin_read()?);
-        let mut before = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut *before, &mut latest);
-        Ok(())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        aside::close(self.database.take());
-    }
 }
 
 fn closed() -> StoreError {
@@ -123,46 +56,68 @@ impl RedbStore {
         counters: Arc<Counters>,
     ) -> Result<Self, StoreError> {
         let watched = Watched::new(path);
-        let opened = || Open::new(database(backend(file(path, true)?)?, &counters)?);
-        let open = watched.call(opened)?;
+        let open = || layered(backend(file(path, true)?)?, &counters);
+        let opened = watched.call(open)?;
         Ok(Self {
             file: watched,
-            open: Mutex::new(Some(Arc::new(open))),
+            opened: Mutex::new(Some(Arc::new(opened))),
             backend,
             counters,
         })
     }
 
-    fn current(&self) -> MutexGuard<'_, Option<Arc<Open>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Layered>>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For those who hold a lock while they ask: never opens a file, nor closes one.
-    fn latest(&self) -> Result<Arc<ReadTransaction>, StoreError> {
-        let open = self.current();
-        open.as_ref().map(|open| open.latest()).ok_or_else(closed)
+    fn view(&self) -> Result<View, StoreError> {
+        let current = self.current();
+        current
+            .as_ref()
+            .map(|opened| opened.view())
+            .ok_or_else(closed)
     }
 
-    fn reopened(&self) -> Result<Arc<Open>, StoreError> {
+    fn reopened(&self) -> Result<Arc<Layered>, StoreError> {
         if !self.file.has_failed()
-            && let Some(open) = self.current().clone()
+            && let Some(opened) = self.current().clone()
         {
-            return Ok(open);
+            return Ok(opened);
         }
         // A file is open once.
-        self.set_open(None);
+        self.set_opened(None);
         self.file.is_opened_anew();
         // Never a new file: the batches that follow would be half of what it must hold. And not under the mutex: readers ask at once.
         let backend = (self.backend)(file(&self.file.path, false)?)?;
-        let reopened = Arc::new(Open::new(database(backend, &self.counters)?)?);
-        self.set_open(Some(reopened.clone()));
+        let reopened = Arc::new(layered(backend, &self.counters)?);
+        self.set_opened(Some(reopened.clone()));
         Ok(reopened)
     }
 
-    fn set_open(&self, open: Option<Arc<Open>>) {
-        let before = std::mem::replace(&mut *self.current(), open);
+    fn set_opened(&self, opened: Option<Arc<Layered>>) {
+        let before = std::mem::replace(&mut *self.current(), opened);
         // Without the lock: closing a file may take a while.
         drop(before);
+    }
+
+    /// One call that writes. When it fails, the file is opened anew.
+    fn write(
+        &self,
+        write: impl FnOnce(&Layered) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        if self.is_lost() {
+            return Err(StoreError::Damaged("its file was set aside".to_owned()));
+        }
+        let written = self.file.call(|| write(&*self.reopened()?));
+        if written.is_err() && !self.is_lost() {
+            // Now rather than at the next commit: answers are read from it.
+            let _ = self.file.call(|| {
+                self.set_opened(None);
+                self.reopened()
+            });
+        }
+        written
     }
 
     /// Copies the bytes that can be read, with what names them.
@@ -206,77 +161,32 @@ impl RedbStore {
         writes.committed();
         Ok(())
     }
-
-    fn write(&self, batch: &Batch) -> Result<(), StoreError> {
-        let open = self.reopened()?;
-        let mut packer = Packer::new()?;
-        let mut transaction = open.database()?.begin_write()?;
-        // Without it, opening the file after a kill reads all of it first.
-        transaction.set_quick_repair(true);
-        for table in Table::ALL {
-            let mut rows = batch.of(table).peekable();
-            if rows.peek().is_none() {
-                continue;
-            }
-            let is_packed = packed::is_packed(table);
-            let mut table = transaction.open_table(definition(table))?;
-            for (key, value) in rows {
-                match value {
-                    Some(value) if is_packed => table.insert(key, &packer.pack(value)[..])?,
-                    Some(value) => table.insert(key, &value[..])?,
-                    None => table.remove(key)?,
-                };
-            }
-        }
-        transaction.commit()?;
-        open.committed()
-    }
-
-    fn read(&self, table: Table, each: &mut Each<'_>) -> Result<(), StoreError> {
-        let transaction = self.reopened()?.latest();
-        let Some(rows) = rows(table, &transaction)? else {
-            return Ok(());
-        };
-        let mut unpacker = packed::is_packed(table).then(Unpacker::default);
-        for row in rows.iter()? {
-            let (key, value) = row?;
-            match &mut unpacker {
-                Some(unpacker) => each(key.value(), &unpacker.unpack(value.value())?)?,
-                None => each(key.value(), value.value())?,
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Store for RedbStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        let transaction = self.latest()?;
-        let file = self.file.clone();
+        let view = self.view()?;
         Ok(Box::new(RedbSnapshot {
-            file,
-            transaction,
+            file: self.file.clone(),
+            view: RefCell::new(view),
             unpacker: RefCell::default(),
         }))
     }
 
     fn scan(&self, table: Table, each: &mut Each<'_>) -> Result<(), StoreError> {
-        self.file.call(|| self.read(table, each))
+        (self.file).call(|| self.reopened()?.view().scan(table, each))
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        if self.is_lost() {
-            return Err(StoreError::Damaged("its file was set aside".to_owned()));
-        }
-        let written = self.file.call(|| self.write(batch));
-        if written.is_err() && !self.is_lost() {
-            // Now rather than at the next commit: answers are read from it.
-            let _ = self.file.call(|| {
-                self.set_open(None);
-                self.reopened()
-            });
-        }
-        written
+        self.write(|layered| layered.commit(batch))
+    }
+
+    fn idle(&self) -> Result<(), StoreError> {
+        self.write(|layered| layered.fold(WORTH_A_FOLD))
+    }
+
+    fn stop(&self) -> Result<(), StoreError> {
+        self.write(|layered| layered.fold(1))
     }
 
     fn is_closed(&self) -> bool {
@@ -313,25 +223,18 @@ impl Store for RedbStore {
 
 struct RedbSnapshot {
     file: Arc<Watched>,
-    transaction: Arc<ReadTransaction>,
+    view: RefCell<View>,
     unpacker: RefCell<Unpacker>,
 }
 
 impl Snapshot for RedbSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let found = self.file.call(|| {
-            let Some(rows) = rows(table, &self.transaction)? else {
-                return Ok(None);
-            };
-            let value = rows.get(key)?;
-            Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
-        })?;
-        // Not in the call: a value that is damaged is lost alone.
+        let found = self.file.call(|| self.view.borrow_mut().get(table, key))?;
         match found {
-            Some(packed) if packed::is_packed(table) => {
-                self.unpacker.borrow_mut().unpack(&packed).map(Some)
-            }
-            found => Ok(found),
+            // Not in the call: a value that is damaged is lost alone.
+            Some(Found::Packed(value)) => self.unpacker.borrow_mut().unpack(&value).map(Some),
+            Some(Found::Whole(value)) => Ok(Some(value)),
+            None => Ok(None),
         }
     }
 }
@@ -350,14 +253,15 @@ fn file(path: &Path, create: bool) -> Result<File, StoreError> {
         .map_err(StoreError::Io)
 }
 
-fn database(
+fn layered(
     backend: Box<dyn StorageBackend>,
     counters: &Arc<Counters>,
-) -> Result<Database, StoreError> {
+) -> Result<Layered, StoreError> {
     let metered = Metered::new(backend, counters.clone()).map_err(StoreError::Io)?;
-    Ok(Database::builder()
+    let database = Database::builder()
         .set_cache_size(PAGE_CACHE_BYTES)
-        .create_with_backend(Checked::new(metered).map_err(redb::Error::Io)?)?)
+        .create_with_backend(Checked::new(metered).map_err(redb::Error::Io)?)?;
+    Layered::new(database)
 }
 
 #[cfg(test)]
@@ -441,7 +345,7 @@ mod tests {
     fn a_reader_never_opens_a_file_that_a_failed_write_closed() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = RedbStore::open(&folder.path().join("cache.redb")).expect("opens");
-        store.set_open(None);
+        store.set_opened(None);
         assert!(matches!(store.snapshot(), Err(StoreError::Io(_))));
         store.commit(&batch(&[("a", "1")])).expect("opens it");
         assert!(store.snapshot().is_ok());
@@ -495,13 +399,10 @@ mod tests {
             room.store(room_left, Ordering::SeqCst);
             let half = store.commit(&batch(&[("a", "2"), ("b", "2")]));
             room.store(plenty, Ordering::SeqCst);
+            // When it is the last sync that failed, all of it may be there: never a half.
             let seen = rows(&store);
-            let is = |n: &str| seen == [("a".into(), n.to_owned()), ("b".into(), n.to_owned())];
-            // If it was the last sync that failed, what was to be synced is there: it will be written once more.
-            assert!(
-                is("2") || (half.is_err() && is("1")),
-                "{room_left}: {seen:?}"
-            );
+            let is = |value: &str| seen.len() == 2 && seen.iter().all(|(_, is)| is == value);
+            assert!(is("2") || half.is_err() && is("1"), "{room_left}: {seen:?}");
             store
                 .commit(&batch(&[("a", "3"), ("b", "3")]))
                 .expect("room again");

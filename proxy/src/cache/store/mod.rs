@@ -3,10 +3,14 @@
 mod checked;
 mod error;
 mod file;
+mod journal;
+mod layered;
 mod metered;
+mod overlay;
 mod packed;
 #[cfg(test)]
 pub(super) mod sim_disk;
+mod tables;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,6 +68,16 @@ pub(super) trait Store: Send + Sync {
     /// All of it or nothing, and on the disk when this returns.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
 
+    /// Nothing was learnt for a while: puts in order what commits left behind, where that is worth the writing.
+    fn idle(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// After the last commit: the next start should find nothing to do.
+    fn stop(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// What its disk had to do, and holds.
     fn disk_use(&self) -> DiskUse {
         DiskUse::default()
@@ -106,3 +120,6 @@ pub(super) fn lost(store: &dyn Store) -> String {
 }
 
 pub(super) type Each<'e> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'e;
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,9 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use super::{StoreError, Table};
 
-/// The level of zstd.
-const LEVEL: i32 = 3;
+/// Of zstd. Of 2,000 pods of 9 KB it leaves 2.8 KB each; level 3 2.7, in the same 30 us, and lz4 4.0 in 13. A hundred of them as
+/// one are 54 KB, 56 and 107. It adds 700 KB to the binary, lz4_flex 40.
+const LEVEL: i32 = 1;
 /// Shorter values gain nothing.
 const MIN_BYTES: usize = 128;
 /// No value may make the reader allocate more than this: twice what a whole response may have.

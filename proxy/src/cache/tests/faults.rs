@@ -162,7 +162,7 @@ async fn a_fault_at_any_call_of_a_start_leaves_a_cache_that_works_and_a_file_tha
         }
     }
     println!("{failures} failures");
-    assert!(failures > 40);
+    assert!(failures > 20, "{failures}");
     assert!(disk.largest_read() <= image.len());
 }
 
@@ -171,6 +171,10 @@ async fn a_read_that_fails_is_refused_and_what_is_there_is_told_again_without_a_
     let started = Started::with_padding(BEYOND_THE_PAGE_CACHE).await;
     let least = started.rig.world.version;
     let answers = started.rig.judge(least).await;
+    // From the tables: each object in one read.
+    let store = started.rig.cache.shared.lock().store.clone();
+    store.stop().expect("folds");
+    drop(store);
     let path = started.path();
     let Started {
         folder,

@@ -9,6 +9,8 @@ use crate::cache::store::sim_disk::{Call, Medium, SimDisk};
 
 const EVENTS: usize = 500;
 const EVENTS_PER_COMMIT: usize = 5;
+/// The journal is folded so often: what every commit must be read from is not long then, and a fold is cut as well.
+const EVENTS_PER_FOLD: usize = 50;
 /// One in so many cuts is followed by another at each call of the opening.
 const CUT_AGAIN_EVERY: usize = 4;
 
@@ -38,6 +40,10 @@ async fn run() -> Run {
         if n % EVENTS_PER_COMMIT == 0 {
             assert!(rig.commit().await);
             commits.push((disk.calls() as usize, rig.world.version));
+        }
+        if n % EVENTS_PER_FOLD == 0 {
+            let store = rig.cache.shared.lock().store.clone();
+            store.stop().expect("folds");
         }
     }
     let Rig { cache, world, .. } = rig;

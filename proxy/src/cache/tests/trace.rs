@@ -390,6 +390,14 @@ impl Store for Recording {
         Ok(())
     }
 
+    fn idle(&self) -> Result<(), StoreError> {
+        self.inner.idle()
+    }
+
+    fn stop(&self) -> Result<(), StoreError> {
+        self.inner.stop()
+    }
+
     fn is_closed(&self) -> bool {
         self.inner.is_closed()
     }
