@@ -5,12 +5,14 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redb::backends::FileBackend;
 use redb::{Database, StorageBackend};
 
 use super::checked::Checked;
+use super::compact;
 use super::layered::{Found, Layered, View, WORTH_A_FOLD};
 use super::metered::{Counters, DiskUse, Metered};
 use super::packed::Unpacker;
@@ -28,7 +30,12 @@ pub(in crate::cache) struct RedbStore {
     opened: Mutex<Option<Arc<Layered>>>,
     backend: Arc<MakeBackend>,
     counters: Arc<Counters>,
+    /// When the file was last compared with what it holds.
+    compared: Mutex<Option<Instant>>,
 }
+
+/// How often that is done: it reads a good part of the file.
+const COMPARE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 fn closed() -> StoreError {
     let closed = "the disk failed, and the file is not open again yet";
@@ -58,11 +65,14 @@ impl RedbStore {
         let watched = Watched::new(path);
         let open = || layered(backend(file(path, true)?)?, &counters);
         let opened = watched.call(open)?;
+        // What was not copied to its end before the process did.
+        let _ = std::fs::remove_file(compact::path_of_copy(path));
         Ok(Self {
             file: watched,
             opened: Mutex::new(Some(Arc::new(opened))),
             backend,
             counters,
+            compared: Mutex::default(),
         })
     }
 
@@ -118,6 +128,40 @@ impl RedbStore {
             });
         }
         written
+    }
+
+    /// Commits and this are called one after the other: what is written during the copy would be lost.
+    fn compact(&self) -> Result<(), StoreError> {
+        let is_due = {
+            let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_due = compared.is_none_or(|at| at.elapsed() >= COMPARE_EVERY);
+            is_due.then(|| *compared = Some(Instant::now())).is_some()
+        };
+        let mut copied = None;
+        self.write(|layered| {
+            if is_due && compact::is_worth_it(layered)? {
+                copied = Some(self.copied(layered)?);
+            }
+            Ok(())
+        })?;
+        if let Some(copied) = copied {
+            let now = copied.file_bytes();
+            self.set_opened(Some(Arc::new(copied)));
+            tracing::info!(file_bytes = now, "the store was compacted");
+        }
+        Ok(())
+    }
+
+    fn copied(&self, layered: &Layered) -> Result<Layered, StoreError> {
+        let path = compact::path_of_copy(&self.file.path);
+        let copy = || {
+            let backend = (self.backend)(file(&path, true)?)?;
+            let copy = self::layered(backend, &self.counters)?;
+            layered.copy_to(&copy)?;
+            compact::put_in_place(&path, &self.file.path)?;
+            Ok(copy)
+        };
+        copy().inspect_err(|_| drop(std::fs::remove_file(&path)))
     }
 
     /// Copies the bytes that can be read, with what names them.
@@ -182,7 +226,8 @@ impl Store for RedbStore {
     }
 
     fn idle(&self) -> Result<(), StoreError> {
-        self.write(|layered| layered.fold(WORTH_A_FOLD))
+        self.write(|layered| layered.fold(WORTH_A_FOLD))?;
+        self.compact()
     }
 
     fn stop(&self) -> Result<(), StoreError> {
@@ -198,7 +243,9 @@ impl Store for RedbStore {
     }
 
     fn disk_use(&self) -> DiskUse {
-        self.counters.read()
+        let current = self.current();
+        let file_bytes = current.as_ref().map_or(0, |layered| layered.file_bytes());
+        self.counters.read(file_bytes)
     }
 
     fn is_lost(&self) -> bool {
@@ -258,10 +305,11 @@ fn layered(
     counters: &Arc<Counters>,
 ) -> Result<Layered, StoreError> {
     let metered = Metered::new(backend, counters.clone()).map_err(StoreError::Io)?;
+    let file_bytes = metered.file_bytes();
     let database = Database::builder()
         .set_cache_size(PAGE_CACHE_BYTES)
         .create_with_backend(Checked::new(metered).map_err(redb::Error::Io)?)?;
-    Layered::new(database)
+    Layered::new(database, file_bytes)
 }
 
 #[cfg(test)]

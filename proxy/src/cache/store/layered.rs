@@ -4,6 +4,7 @@
 //! writes what became of each row to its table, and empties the journal.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -51,12 +52,13 @@ pub(super) struct Layered {
     /// `None` when it is closed.
     database: Option<Database>,
     latest: Mutex<Arc<Latest>>,
+    file_bytes: Arc<AtomicU64>,
     /// Held by the one who writes, never by a reader. Bytes of the journal.
     writer: Mutex<usize>,
 }
 
 impl Layered {
-    pub(super) fn new(database: Database) -> Result<Self, StoreError> {
+    pub(super) fn new(database: Database, file_bytes: Arc<AtomicU64>) -> Result<Self, StoreError> {
         tables::check_version(&database)?;
         let transaction = database.begin_read()?;
         let folded = tables::folded(&transaction)?;
@@ -72,6 +74,7 @@ impl Layered {
         })?;
         Ok(Self {
             database: Some(database),
+            file_bytes,
             latest: Mutex::new(Arc::new(Latest::new(overlay, transaction)?)),
             writer: Mutex::new(journal_bytes),
         })
@@ -120,6 +123,39 @@ impl Layered {
             true => self.through(&Batch::default(), &mut journal_bytes),
             false => Ok(()),
         }
+    }
+
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.file_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Of pages that are in use. Reads all branches of all tables.
+    pub(super) fn allocated_bytes(&self) -> Result<u64, StoreError> {
+        let transaction = begin_write(self.database()?)?;
+        let stats = transaction.stats()?;
+        transaction.abort()?;
+        Ok(stats.allocated_pages() * stats.page_size() as u64)
+    }
+
+    /// Writes all of it to a new file. Nobody may write here meanwhile, nor after.
+    pub(super) fn copy_to(&self, new: &Self) -> Result<(), StoreError> {
+        self.fold(1)?;
+        let latest = self.latest();
+        let transaction = begin_write(new.database()?)?;
+        for table in Table::ALL {
+            let Some(rows) = tables::rows(table, &latest.transaction)? else {
+                continue;
+            };
+            let mut to = transaction.open_table(definition(table))?;
+            for row in rows.iter()? {
+                let (key, value) = row?;
+                to.insert(key.value(), value.value())?;
+            }
+        }
+        let commit = latest.overlay.commit;
+        tables::set_folded(&transaction, commit)?;
+        transaction.commit()?;
+        new.committed(Overlay::empty(commit))
     }
 
     fn append(&self, batch: &Batch, journal_bytes: &mut usize) -> Result<(), StoreError> {

@@ -22,17 +22,16 @@ pub(super) struct Counters {
     written_bytes: AtomicU64,
     writes: AtomicU64,
     syncs: AtomicU64,
-    file_bytes: AtomicU64,
 }
 
 impl Counters {
-    pub(super) fn read(&self) -> DiskUse {
+    pub(super) fn read(&self, file_bytes: u64) -> DiskUse {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         DiskUse {
             written_bytes: read(&self.written_bytes),
             writes: read(&self.writes),
             syncs: read(&self.syncs),
-            file_bytes: read(&self.file_bytes),
+            file_bytes,
         }
     }
 }
@@ -42,12 +41,23 @@ impl Counters {
 pub(super) struct Metered {
     inner: Box<dyn StorageBackend>,
     counters: Arc<Counters>,
+    /// Of this file: one that was replaced may still be read.
+    len: Arc<AtomicU64>,
 }
 
 impl Metered {
     pub(super) fn new(inner: Box<dyn StorageBackend>, counters: Arc<Counters>) -> io::Result<Self> {
-        counters.file_bytes.store(inner.len()?, Ordering::Relaxed);
-        Ok(Self { inner, counters })
+        let len = Arc::new(AtomicU64::new(inner.len()?));
+        Ok(Self {
+            inner,
+            counters,
+            len,
+        })
+    }
+
+    /// The length of the file, as long as it is open.
+    pub(super) fn file_bytes(&self) -> Arc<AtomicU64> {
+        self.len.clone()
     }
 
     /// A file that ends before what is read is damaged, and set aside. One that seems to, but does not, has a disk that fails.
@@ -73,7 +83,7 @@ impl StorageBackend for Metered {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.inner.set_len(len)?;
-        self.counters.file_bytes.store(len, Ordering::Relaxed);
+        self.len.store(len, Ordering::Relaxed);
         Ok(())
     }
 

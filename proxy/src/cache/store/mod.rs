@@ -1,6 +1,7 @@
 //! Where records live: the seam between the cache and its disk. Only this folder knows redb.
 
 mod checked;
+mod compact;
 mod error;
 mod file;
 mod journal;

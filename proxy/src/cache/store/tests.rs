@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use fastrand::Rng;
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 use super::*;
 use crate::cache::writes::Writes;
@@ -161,6 +162,69 @@ fn database(file: std::fs::File) -> Database {
 }
 
 type Pieces<'t> = redb::Table<'t, (u64, u32), &'static [u8]>;
+
+/// Many objects, of which one in a hundred is left.
+fn sparse(store: &RedbStore) {
+    let keys: Vec<String> = (0..3000).map(|n| format!("{n:04}")).collect();
+    let all: Vec<_> = (keys.iter().map(|key| (key.as_str(), incompressible(8000)))).collect();
+    store.commit(&batch(Table::Objects, &all)).expect("room");
+    let most = all.iter().map(|(key, _)| (*key, None));
+    let most: Vec<_> = most.filter(|(key, _)| !key.ends_with("99")).collect();
+    store.commit(&batch(Table::Objects, &most)).expect("room");
+    store.stop().expect("folds");
+    // What a fold leaves free is free after the next commit.
+    store
+        .commit(&batch(Table::Meta, &[("a", incompressible(1))]))
+        .expect("room");
+}
+
+#[test]
+fn a_file_that_is_much_longer_than_what_it_holds_is_compacted_and_whoever_reads_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("cache.redb");
+    let store = open(&path);
+    sparse(&store);
+    let rows = scanned(&store);
+    let reading = store.snapshot().expect("reads");
+    let before = store.disk_use().file_bytes;
+    store.idle().expect("room");
+    let after = store.disk_use().file_bytes;
+    assert!(before > 16 << 20 && after < before / 3, "{before} {after}");
+    assert_eq!(std::fs::metadata(&path).expect("a file").len(), after);
+    assert!(scanned(&store) == rows && rows.len() == 31);
+    let found = reading.get(Table::Objects, b"0199").expect("reads");
+    assert!(found.as_ref() == rows.get(&(Table::Objects, b"0199".to_vec())));
+    store
+        .commit(&batch(Table::Meta, &[("a", None)]))
+        .expect("room");
+    drop((store, reading));
+    let left = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!((scanned(&open(&path)).len(), left), (30, 1));
+}
+
+#[test]
+fn a_copy_that_cannot_be_made_leaves_the_store_as_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("cache.redb");
+    let opened = AtomicUsize::new(0);
+    let backend = move |file| match opened.fetch_add(1, Ordering::SeqCst) {
+        1 => Err(StoreError::Io(std::io::ErrorKind::StorageFull.into())),
+        _ => Ok(Box::new(FileBackend::new(file)?) as Box<dyn StorageBackend>),
+    };
+    let store = RedbStore::on(&path, Arc::new(backend)).expect("opens");
+    sparse(&store);
+    let before = scanned(&store);
+    assert!(store.idle().is_err());
+    assert!(scanned(&store) == before);
+    store
+        .commit(&batch(Table::Meta, &[("a", None)]))
+        .expect("room");
+    drop(store);
+    std::fs::write(folder.path().join("cache.redb.new"), "half").expect("written");
+    assert_eq!(scanned(&open(&path)).len(), 30);
+    let left = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(left, 1);
+}
 
 /// Changes the journal behind the store's back.
 fn damage(path: &Path, change: impl FnOnce(&mut Pieces<'_>)) {
