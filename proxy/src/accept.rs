@@ -78,7 +78,7 @@ async fn accept_loop(serve: Arc<Serve>, ids: Arc<AtomicU64>, listener: intercept
 }
 
 /// A connection lives no longer than its pod: its socket would keep the pod's network namespace.
-async fn one_connection(
+pub(crate) async fn one_connection(
     serve: Arc<Serve>,
     stream: TcpStream,
     peer: std::net::SocketAddr,
@@ -97,7 +97,8 @@ async fn one_connection(
         pod,
         id,
     };
-    gone.run_until_cancelled(serve::serve_connection(serve, accepted))
+    // Boxed: whatever waits for one future beside another keeps room for it twice.
+    gone.run_until_cancelled(Box::pin(serve::serve_connection(serve, accepted)))
         .await;
 }
 

@@ -28,3 +28,5 @@ pub mod runtime;
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod sizes;

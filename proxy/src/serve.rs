@@ -143,7 +143,7 @@ pub async fn serve_connection(serve: Arc<Serve>, accepted: Accepted) {
 }
 
 /// One request: who asks for what, where may it go, and what comes back.
-async fn serve_request(
+pub(crate) async fn serve_request(
     serve: &Arc<Serve>,
     client: &Client,
     request: Request<Incoming>,

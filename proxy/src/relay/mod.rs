@@ -70,7 +70,7 @@ pub struct Relay {
 }
 
 /// How a phase ended.
-enum Next {
+pub(crate) enum Next {
     /// Nothing more to do for this client.
     End,
     /// The upstream is gone; the client's stream goes on.
@@ -186,7 +186,7 @@ impl Relay {
         }
     }
 
-    async fn run(mut self, next: Next) {
+    pub(crate) async fn run(mut self, next: Next) {
         let (began, resumed) = (self.began.clone(), self.resumed.subscribe());
         let lookout = Lookout::new(&self.serve, &self.asked, began, resumed, self.random.fork());
         let restored = async move {
@@ -220,8 +220,9 @@ impl Relay {
                 match next {
                     Next::First(live) => self.pass(live.upstream, live.feed, None).await,
                     Next::Resumed(live) => self.pass_resumed(live).await,
-                    Next::Hold => self.hold(None).await,
-                    Next::HoldGone(gone) => self.hold(Some(gone)).await,
+                    // Boxed: an outage is rare, and a stream that is live does not keep the room for one.
+                    Next::Hold => Box::pin(self.hold(None)).await,
+                    Next::HoldGone(gone) => Box::pin(self.hold(Some(gone))).await,
                     Next::End => Next::End,
                 }
             };
@@ -233,7 +234,7 @@ impl Relay {
     }
 
     /// Keeps the client's stream open until the uplink is back and the watch is resumed.
-    async fn hold(&mut self, gone: Option<Gone>) -> Next {
+    pub(crate) async fn hold(&mut self, gone: Option<Gone>) -> Next {
         let Some(seen) = self.seen else {
             return Next::End;
         };

@@ -98,7 +98,8 @@ impl Lookout {
                     due.resumed(*self.resumed.borrow_and_update());
                 }
                 () = sleep_until(at.unwrap_or_else(Instant::now)), if at.is_some() => {
-                    self.check().await;
+                    // Boxed: a stream that is checked once in a while does not keep the room for a request.
+                    Box::pin(self.check()).await;
                     due.checked(Instant::now());
                 }
             }

@@ -97,7 +97,7 @@ impl Retry {
 
 /// The upstream called an RV too old.
 #[derive(Clone)]
-pub(super) struct Gone {
+pub(crate) struct Gone {
     pub(super) resource_version: u64,
     /// The ERROR event that said so.
     pub(super) event: Bytes,
@@ -114,7 +114,7 @@ pub(super) enum Back {
 }
 
 /// The upstream accepted the watch again.
-pub(super) struct Live {
+pub(crate) struct Live {
     pub(super) upstream: Body,
     pub(super) feed: Option<WatchFeed>,
     /// From this RV.
