@@ -8,6 +8,7 @@ pub mod apiserver;
 pub mod assets;
 pub mod audit;
 pub mod batch;
+pub mod bench;
 pub mod curl;
 pub mod demo;
 pub mod eventually;

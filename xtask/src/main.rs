@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's only build script, one file per subcommand.
 
 mod assets;
+mod bench;
 mod build_ebpf;
 mod check;
 mod demo;
@@ -25,6 +26,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure what Holdfast costs and how fast it is (needs root).
+    Bench(bench::Args),
     /// Build the eBPF programs into proxy-ebpf/prebuilt.
     BuildEbpf(build_ebpf::Args),
     /// Run the main job, end to end, on a real API server (needs root).
@@ -41,6 +44,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Task::Bench(args) => bench::run(&args),
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Model(args) => model::run(&args),

@@ -1,0 +1,40 @@
+//! `cargo xtask bench`: what Holdfast costs and how fast it is, on this machine, beside the API server itself in the same run.
+//!
+//! A part fills a [`Report`] with rows; it takes each figure several times, and where two arms are compared it takes them in
+//! turn. Nothing here passes or fails by a time: what a figure must not exceed on any machine is a test elsewhere.
+
+pub mod cache;
+pub mod client;
+pub mod follow;
+pub mod load;
+pub mod pods;
+pub mod process;
+pub mod replay;
+pub mod report;
+pub mod rig;
+pub mod within;
+
+use anyhow::Result;
+
+pub use report::{Report, Row};
+pub use rig::Rig;
+
+/// Some of the rows.
+pub struct Part {
+    /// `cache/disk` is run by `bench cache/disk`, by `bench cache`, and by `bench`.
+    pub name: &'static str,
+    pub what: &'static str,
+    pub run: fn(&mut Rig<'_>, &mut Report) -> Result<()>,
+}
+
+/// All parts, in the order they are run.
+pub fn parts() -> impl Iterator<Item = &'static Part> {
+    cache::PARTS.iter()
+}
+
+impl Part {
+    /// True if `name` is this part, or the group that it is of.
+    pub fn is_of(&self, name: &str) -> bool {
+        self.name == name || self.name.split('/').next() == Some(name)
+    }
+}

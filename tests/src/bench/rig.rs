@@ -1,0 +1,285 @@
+//! What the parts measure with: a node, the real API server, what was recorded of it, and Holdfast.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http::Method;
+use serde_json::json;
+
+use super::client::Client;
+use super::load::slowly;
+use super::pods::NAMESPACE;
+use super::process;
+use super::replay::{Recording, Replay};
+use super::within::within;
+use crate::holdfast::{LISTEN, Settings};
+use crate::node::CONTROL_PLANE;
+use crate::{ApiServer, Holdfast, Node, eventually};
+
+/// The service account that reads.
+const READER: &str = "reader";
+/// A namespace of the replay with one pod, by which it is seen that Holdfast knows the caller.
+pub const CANARY: &str = "canary";
+/// The issuer's keys are fetched as soon as the uplink is up.
+const KNOWN_WITHIN: Duration = Duration::from_secs(20);
+/// What is read is learnt as it passes; the rest is what the cache is behind by.
+const LEARNT_WITHIN: Duration = Duration::from_secs(2);
+/// A list of 5,000 pods takes 5 s.
+const TAUGHT_WITHIN: Duration = Duration::from_secs(60);
+
+/// The address of the API server, or of the replay in its place.
+pub fn server() -> String {
+    format!("{CONTROL_PLANE}:6443")
+}
+
+pub struct Rig<'a> {
+    pub node: &'a Node,
+    pub api: ApiServer<'a>,
+    pub holdfast: Holdfast<'a>,
+    pub recording: Recording,
+    pub replay: Option<Replay>,
+    /// A reader of the API server itself.
+    pub direct: Client,
+    /// The same reader through Holdfast.
+    pub through: Client,
+    pub admin: Client,
+    /// How often each figure is taken.
+    pub repeats: usize,
+}
+
+impl<'a> Rig<'a> {
+    /// Starts the real API server, records of it what the replay needs, and installs Holdfast.
+    pub fn new(node: &'a Node, repeats: usize) -> Result<Self> {
+        let api = ApiServer::start(node)?;
+        prepare(&api)?;
+        let holdfast = Holdfast::install(node, &api)?;
+        let admin = Client::admin(&server(), api.pki())?;
+        let recording = within(&node.control_plane(), || Recording::take(&admin))?;
+        let token = api.token(NAMESPACE, READER, None)?;
+        let direct = Client::new(&server(), &api.pki().path("ca.crt"), &token)?;
+        Ok(Self {
+            node,
+            holdfast,
+            recording,
+            replay: None,
+            through: direct.dialling(LISTEN)?,
+            direct,
+            admin,
+            api,
+            repeats,
+        })
+    }
+
+    /// The replay in the API server's place.
+    pub fn replay(&mut self) -> Result<&Replay> {
+        if self.replay.is_none() {
+            self.api.kill()?;
+            let replay = Replay::start(self.node, &self.api, &self.recording)?;
+            replay.fill(1, CANARY);
+            self.replay = Some(replay);
+        }
+        self.replay.as_ref().context("just started")
+    }
+
+    /// The real API server.
+    pub fn real(&mut self) -> Result<()> {
+        self.replay = None;
+        if !self.api.runs() {
+            self.api.restart()?;
+        }
+        Ok(())
+    }
+
+    /// Holdfast that has learnt nothing yet, and knows the reader: what it is asked from now on is learnt.
+    pub fn fresh(&mut self) -> Result<()> {
+        self.fresh_with(Settings::new(&self.api))
+    }
+
+    /// As [`Rig::fresh`], with other settings.
+    pub fn fresh_with(&mut self, settings: Settings) -> Result<()> {
+        self.holdfast.kill()?;
+        let memory = in_memory(self.node);
+        // There is none yet, the first time.
+        let _ = fs::remove_dir_all(&memory);
+        fs::create_dir_all(&memory)?;
+        let tail = memory.join("cache.tail");
+        let settings = settings.with("cache", &format!("tail: {}", tail.display()));
+        for entry in fs::read_dir(self.holdfast.path(""))? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("cache") {
+                fs::remove_file(&path)?;
+            }
+        }
+        self.holdfast.configure(&settings)?;
+        self.holdfast.start()?;
+        let namespace = match self.replay {
+            Some(_) => CANARY,
+            None => "default",
+        };
+        eventually("Holdfast to know the reader", KNOWN_WITHIN, || {
+            self.read(&[namespace])?;
+            self.learnt(namespace).map(drop)
+        })
+    }
+
+    /// Lists the pods of these namespaces through Holdfast, all at once.
+    pub fn read(&self, namespaces: &[&str]) -> Result<()> {
+        let paths: Vec<String> = namespaces.iter().map(|name| pods(name)).collect();
+        within(&self.node.netns(), || async {
+            let mut reads = tokio::task::JoinSet::new();
+            for path in paths {
+                let client = self.through.clone();
+                reads.spawn(async move { client.get_once(&path).await.map(drop) });
+            }
+            while let Some(read) = reads.join_next().await {
+                read??;
+            }
+            Ok(())
+        })
+    }
+
+    /// Lists the pods of a namespace as over a link of 80 Mbit/s, until Holdfast knows them all. From the memory of the same
+    /// machine a list comes faster than a busy one reads it, and the cache gives a list up when it is too far behind the caller.
+    pub fn teach(&self, namespace: &str) -> Result<()> {
+        eventually("a list to be learnt", TAUGHT_WITHIN, || {
+            let path = pods(namespace);
+            within(&self.node.netns(), || slowly(&self.through, &path))?;
+            eventually("it to be known", LEARNT_WITHIN, || self.learnt(namespace))
+        })?;
+        Ok(())
+    }
+
+    /// The resourceVersion at which Holdfast knows all pods of a namespace.
+    pub fn learnt(&self, namespace: &str) -> Result<u64> {
+        let status = self.holdfast.status()?;
+        let collections = status["cache"]["collections"].as_array();
+        let found = collections
+            .into_iter()
+            .flatten()
+            .find(|one| one["namespace"] == namespace && one["resource"] == "v1/pods");
+        let found =
+            found.with_context(|| format!("the pods of {namespace} are not known: {status}"))?;
+        found["resourceVersion"]
+            .as_u64()
+            .context("a resourceVersion")
+    }
+
+    /// Holdfast's process id.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.holdfast.process().context("holdfast runs")?.pid())
+    }
+
+    /// Waits until what the process wrote to disk has not changed for `quiet`.
+    pub fn settle(&self, quiet: Duration) -> Result<()> {
+        let pid = self.pid()?;
+        let mut before = process::written(pid)?;
+        let started = std::time::Instant::now();
+        loop {
+            std::thread::sleep(quiet);
+            let now = process::written(pid)?;
+            if now == before {
+                return Ok(());
+            }
+            ensure!(
+                started.elapsed() < quiet * 20,
+                "the disk is written to although nothing happens"
+            );
+            before = now;
+        }
+    }
+}
+
+impl Drop for Rig<'_> {
+    fn drop(&mut self) {
+        // What never was is none to remove.
+        let _ = self.holdfast.kill();
+        let _ = fs::remove_dir_all(in_memory(self.node));
+    }
+}
+
+/// For the tail: /run of a node is a tmpfs, too, and what is written there is no cost of the disk.
+fn in_memory(node: &Node) -> PathBuf {
+    Path::new("/dev/shm").join(format!("holdfast-bench-{}", node.name()))
+}
+
+/// The path of a namespace's pods.
+pub fn pods(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods")
+}
+
+/// A namespace whose pods the reader may read, in every namespace there is.
+fn prepare(api: &ApiServer<'_>) -> Result<()> {
+    api.create(
+        "/api/v1/namespaces",
+        &json!({"metadata": {"name": NAMESPACE}}),
+    )?;
+    for (namespace, account) in [
+        (NAMESPACE, READER),
+        (NAMESPACE, "default"),
+        ("kube-system", "holdfast"),
+    ] {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+        // kube-system is made by the API server itself, a moment after it is ready.
+        eventually("the namespace", Duration::from_secs(30), || {
+            api.create(&path, &json!({"metadata": {"name": account}}))
+        })?;
+    }
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let role = json!({
+        "metadata": {"name": READER},
+        "rules": [{"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list", "watch"]}],
+    });
+    let binding = json!({
+        "metadata": {"name": READER},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": READER},
+        "subjects": [{"kind": "ServiceAccount", "name": READER, "namespace": NAMESPACE}],
+    });
+    api.create(&format!("{rbac}/clusterroles"), &role)?;
+    api.create(&format!("{rbac}/clusterrolebindings"), &binding)?;
+    Ok(())
+}
+
+/// Writes so many pods to the real API server, over several connections.
+pub async fn create_pods(admin: &Client, count: usize) -> Result<Vec<String>> {
+    const WRITERS: usize = 4;
+    let mut random = fastrand::Rng::with_seed(7);
+    let states: Vec<_> = (0..count)
+        .map(|number| {
+            let workload = number % super::pods::WORKLOADS;
+            (
+                workload,
+                super::pods::State::new(&mut random, NAMESPACE, workload, number),
+            )
+        })
+        .collect();
+    let names = states.iter().map(|(_, state)| state.name.clone()).collect();
+    let mut writers = tokio::task::JoinSet::new();
+    for share in states.chunks(count.div_ceil(WRITERS)) {
+        let (admin, share) = (admin.clone(), share.to_vec());
+        writers.spawn(async move {
+            let mut connection = admin.connect().await?;
+            for (workload, state) in &share {
+                super::pods::create(&mut connection, *workload, state).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(written) = writers.join_next().await {
+        written??;
+    }
+    Ok(names)
+}
+
+/// Takes away what [`create_pods`] made.
+pub async fn delete_pods(admin: &Client) -> Result<()> {
+    let path = format!("{}?gracePeriodSeconds=0", pods(NAMESPACE));
+    let mut connection = admin.connect().await?;
+    connection
+        .write(Method::DELETE, &path, Bytes::new())
+        .await?;
+    Ok(())
+}

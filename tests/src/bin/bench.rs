@@ -1,0 +1,49 @@
+//! The bench. `cargo xtask bench` builds what it needs and runs it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use holdfast_tests::Node;
+use holdfast_tests::bench::{Report, Rig, parts, report};
+
+#[derive(Parser)]
+struct Args {
+    /// A part, or a group of them; all by default.
+    name: Option<String>,
+    /// How often each figure is taken.
+    #[arg(long, default_value_t = 3)]
+    repeats: usize,
+    /// Write the figures to this file as CSV, too.
+    #[arg(long)]
+    csv: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let wanted: Vec<_> = parts()
+        .filter(|part| args.name.as_ref().is_none_or(|name| part.is_of(name)))
+        .collect();
+    let names: Vec<&str> = parts().map(|part| part.name).collect();
+    ensure!(
+        !wanted.is_empty(),
+        "no such part; there are {}",
+        names.join(", ")
+    );
+    let node = Node::new()?;
+    let started = Instant::now();
+    let mut rig = Rig::new(&node, args.repeats)?;
+    let mut figures = Report::default();
+    for part in wanted {
+        eprintln!("{}: {}", part.name, part.what);
+        (part.run)(&mut rig, &mut figures)?;
+    }
+    println!("{}\n\n{}", report::origin()?, figures.table());
+    if let Some(path) = &args.csv {
+        fs::write(path, figures.csv())?;
+    }
+    eprintln!("done in {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
