@@ -10,6 +10,7 @@ mod healing;
 mod history;
 mod identity;
 mod kubectl;
+mod memory;
 mod outage;
 mod outages;
 mod redirect;

@@ -22,6 +22,8 @@ use crate::{ApiServer, Node, Process, eventually};
 pub const ADMIN: &str = "127.0.0.1:10446";
 /// The explicit listener for kubeconfig clients.
 pub const LISTEN: &str = "127.0.0.1:10445";
+/// Threads share one arena of glibc's: what one frees the others use, and its top goes back to the system.
+pub const MALLOC_ARENA_MAX: &str = "1";
 /// A debug build on a busy machine of two cores.
 const SERVES_WITHIN: Duration = Duration::from_secs(20);
 
@@ -129,6 +131,8 @@ impl<'a> Holdfast<'a> {
         let config = self.path("config.yaml");
         let mut command = self.node.command(assets::holdfast()?, ["run", "--config"]);
         command.arg(config).env("RUST_BACKTRACE", "1");
+        // As deploy/30-daemonset.yaml has it.
+        command.env("MALLOC_ARENA_MAX", MALLOC_ARENA_MAX);
         self.process = Some(Process::spawn(
             "holdfast",
             self.node.folder(),
