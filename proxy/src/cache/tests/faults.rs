@@ -130,6 +130,37 @@ async fn a_write_that_fails_at_any_call_loses_nothing_and_is_made_up_for() {
 }
 
 #[tokio::test]
+async fn a_fold_that_fails_at_any_call_loses_nothing() {
+    let mut started = Started::new().await;
+    let mut failures = 0;
+    for _ in 0..5 {
+        started.steps(3 * EVENTS_PER_COMMIT);
+        assert!(started.rig.commit().await);
+        let whole = *started.recording.after_each().last().expect("a commit");
+        for after in 0.. {
+            let rig = &started.rig;
+            let store = rig.cache.shared.lock().store.clone();
+            let fault = WRITE_FAULTS[failures % WRITE_FAULTS.len()];
+            rig.disk.arm(fault, after, failures % 2 == 0);
+            let folded = store.stop();
+            let failed = rig.disk.disarm();
+            if store.is_closed() {
+                store.reopen().expect("the disk works again");
+            }
+            assert_eq!(scanned(store.as_ref()), whole, "{fault:?} after {after}");
+            assert!(rig.judge(rig.world.version).await > 5);
+            if failed == 0 {
+                folded.expect("nothing failed");
+                break;
+            }
+            failures += 1;
+        }
+    }
+    assert!(failures > 30, "{failures}");
+    assert!(aside::existing(&started.path()).is_empty());
+}
+
+#[tokio::test]
 async fn a_fault_at_any_call_of_a_start_leaves_a_cache_that_works_and_a_file_that_is_whole() {
     let mut started = Started::new().await;
     started.steps(100);
@@ -217,13 +248,35 @@ async fn learn_and_answer(rig: &mut Rig, least: u64) -> Duration {
     begun.elapsed()
 }
 
+/// What writes.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Commit,
+    Fold,
+}
+
+impl Work {
+    fn start(self, cache: &Cache) -> tokio::task::JoinHandle<bool> {
+        let shared = cache.shared.clone();
+        tokio::spawn(async move {
+            match self {
+                Self::Commit => commit::commit(&shared).await,
+                Self::Fold => {
+                    let store = shared.lock().store.clone();
+                    let folded = tokio::task::spawn_blocking(move || store.stop());
+                    folded.await.expect("no panic").is_ok()
+                }
+            }
+        })
+    }
+}
+
 /// A commit hangs in its n-th sync, while clients are answered and the upstream says more. `false`: it has not that many.
-async fn stalled(started: &mut Started, after: u64, least: u64) -> bool {
+async fn stalled(started: &mut Started, work: Work, after: u64, least: u64) -> bool {
     let usual = learn_and_answer(&mut started.rig, least).await;
     let disk = started.rig.disk.clone();
     disk.stall_syncs(after);
-    let shared = started.rig.cache.shared.clone();
-    let mut commit = tokio::spawn(async move { commit::commit(&shared).await });
+    let mut commit = work.start(&started.rig.cache);
     let stalling = disk.clone();
     let stalled = tokio::task::spawn_blocking(move || stalling.await_stalled());
     tokio::select! {
@@ -242,7 +295,10 @@ async fn stalled(started: &mut Started, after: u64, least: u64) -> bool {
     });
     let then = learn_and_answer(&mut started.rig, least).await;
     let limit = 3 * usual + Duration::from_millis(500);
-    assert!(then < limit, "{after}: {then:?}, usually {usual:?}");
+    assert!(
+        then < limit,
+        "{work:?} {after}: {then:?}, usually {usual:?}"
+    );
     disk.go_on();
     assert!(commit.await.expect("no panic"));
     drop(watchdog);
@@ -254,9 +310,9 @@ async fn a_sync_that_stalls_delays_neither_learning_nor_answers() {
     let mut started = Started::with_padding(6000).await;
     let least = started.rig.world.version;
     let mut most = 0;
-    for _ in 0..4 {
+    for work in [Work::Commit, Work::Fold, Work::Commit, Work::Fold] {
         let mut after = 0;
-        while stalled(&mut started, after, least).await {
+        while stalled(&mut started, work, after, least).await {
             after += 1;
         }
         most = most.max(after);

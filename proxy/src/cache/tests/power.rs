@@ -46,16 +46,21 @@ async fn run() -> Run {
             store.stop().expect("folds");
         }
     }
-    let Rig { cache, world, .. } = rig;
-    // Not closed in good order: nobody is there to do it when the power is gone.
-    disk.kill();
-    drop(cache);
+    let states = recording.after_each();
+    let Rig {
+        cache,
+        world,
+        feeds,
+        ..
+    } = rig;
+    // That closes the file in good order; it is cut, too.
+    drop((cache, feeds, recording));
     Run {
         made,
         calls: disk.take_log(),
         world,
         commits,
-        states: recording.after_each(),
+        states,
     }
 }
 
