@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
@@ -124,13 +124,27 @@ struct Armed {
     once: bool,
 }
 
+/// A change, and which file is meant by a path at that time.
+#[derive(Clone, Debug)]
+pub(in crate::cache) struct Logged {
+    pub(in crate::cache) call: Call,
+    pub(in crate::cache) inode: u64,
+    pub(in crate::cache) named: Option<u64>,
+}
+
+#[derive(Default)]
+struct Log {
+    path: PathBuf,
+    calls: Vec<Logged>,
+}
+
 #[derive(Default)]
 struct Inner {
     /// By inode.
     files: HashMap<u64, Contents>,
     /// Of writes, changes of length, syncs.
     calls: u64,
-    log: Option<Vec<Call>>,
+    log: Option<Log>,
     armed: Option<Armed>,
     failed: u64,
     /// Whoever opened a file before the last power cut has nothing any more.
@@ -197,13 +211,20 @@ impl SimDisk {
         self.lock().calls
     }
 
-    /// From now on each of those is kept.
-    pub(in crate::cache) fn start_log(&self) {
-        self.lock().log = Some(Vec::new());
+    /// From now on each of those is kept, with the file that has this path then.
+    pub(in crate::cache) fn start_log(&self, path: &Path) {
+        self.lock().log = Some(Log {
+            path: path.to_owned(),
+            calls: Vec::new(),
+        });
     }
 
-    pub(in crate::cache) fn take_log(&self) -> Vec<Call> {
-        self.lock().log.take().unwrap_or_default()
+    pub(in crate::cache) fn take_log(&self) -> Vec<Logged> {
+        self.lock().log.take().unwrap_or_default().calls
+    }
+
+    pub(in crate::cache) fn inode(path: &Path) -> Option<u64> {
+        std::fs::metadata(path).ok().map(|file| file.ino())
     }
 
     /// All that is open is open no more, as if the process had been killed.
@@ -213,7 +234,7 @@ impl SimDisk {
 
     /// What a reader sees now, and what a power cut would leave.
     pub(in crate::cache) fn contents(&self, path: &Path) -> (Vec<u8>, Medium) {
-        let inode = std::fs::metadata(path).expect("a file").ino();
+        let inode = Self::inode(path).expect("a file");
         let inner = self.lock();
         let contents = inner.files.get(&inode).expect("of this disk");
         (contents.now.clone(), contents.medium.clone())
@@ -321,7 +342,11 @@ impl SimFile {
             };
             if let Some(done) = done {
                 if let Some(log) = &mut inner.log {
-                    log.push(done.clone());
+                    log.calls.push(Logged {
+                        call: done.clone(),
+                        inode: self.inode,
+                        named: SimDisk::inode(&log.path),
+                    });
                 }
                 let contents = inner.files.get_mut(&self.inode).expect("of this disk");
                 change(&mut contents.now, &done);

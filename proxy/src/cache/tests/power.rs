@@ -1,11 +1,14 @@
 //! The power is cut at each write and each sync, and again while what that left is opened.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use super::trace::{Digest, Recording, Rig, World, judge, open_on, scanned};
 use super::*;
 use crate::cache::aside;
 use crate::cache::store::sim_disk::{Call, Medium, SimDisk};
+use crate::cache::store::{Store, Table};
+use crate::cache::writes::Writes;
 
 const EVENTS: usize = 500;
 const EVENTS_PER_COMMIT: usize = 5;
@@ -13,6 +16,10 @@ const EVENTS_PER_COMMIT: usize = 5;
 const EVENTS_PER_FOLD: usize = 50;
 /// One in so many cuts is followed by another at each call of the opening.
 const CUT_AGAIN_EVERY: usize = 4;
+
+fn calls(disk: &SimDisk) -> Vec<Call> {
+    disk.take_log().into_iter().map(|of| of.call).collect()
+}
 
 /// One run without any trouble.
 struct Run {
@@ -29,8 +36,9 @@ struct Run {
 async fn run() -> Run {
     let folder = tempfile::tempdir().expect("a folder");
     let disk = Arc::new(SimDisk::default());
-    disk.start_log();
-    let mut rig = Rig::new(&disk, &folder.path().join("cache.redb"));
+    let path = folder.path().join("cache.redb");
+    disk.start_log(&path);
+    let mut rig = Rig::new(&disk, &path);
     let made = disk.calls() as usize;
     let recording = Recording::of(&rig.cache);
     let mut commits = Vec::new();
@@ -57,7 +65,7 @@ async fn run() -> Run {
     drop((cache, feeds, recording));
     Run {
         made,
-        calls: disk.take_log(),
+        calls: calls(&disk),
         world,
         commits,
         states,
@@ -153,9 +161,9 @@ async fn opened(
     image: Vec<u8>,
 ) -> Vec<Call> {
     disk.put(path, image);
-    disk.start_log();
+    disk.start_log(path);
     let cache = open_on(disk, path);
-    let calls = disk.take_log();
+    let calls = calls(disk);
     run.assert_prefix(cut, path, &cache).await;
     disk.kill();
     calls
@@ -179,6 +187,69 @@ async fn cut_again(
         opened(run, cut, disk, path, again).await;
         if is_sync {
             medium.apply(Call::Sync);
+        }
+    }
+}
+
+/// Large objects, of which a few are left: the file is much longer than what it holds.
+fn sparse(store: &dyn Store) {
+    let mut random = fastrand::Rng::with_seed(1);
+    let noise: Vec<u8> = (0..200_000).map(|_| random.u8(..)).collect();
+    let commit = |keys: std::ops::Range<usize>, is_put: bool| {
+        let mut writes = Writes::default();
+        for key in keys {
+            let value = Bytes::copy_from_slice(&noise[key * 100..][..100_000]);
+            let value = is_put.then_some(value);
+            writes.put(Table::Objects, key.to_be_bytes().into(), value);
+        }
+        store.commit(&writes.into_batch()).expect("room");
+    };
+    commit(0..250, true);
+    commit(3..250, false);
+    store.stop().expect("folds");
+    // What a fold leaves free is free after the next commit.
+    commit(0..1, true);
+}
+
+#[test]
+fn a_power_cut_while_a_file_is_compacted_leaves_the_old_one_or_the_new() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("cache.redb");
+    let disk = Arc::new(SimDisk::default());
+    let store = disk.open(&path).expect("opens");
+    sparse(&store);
+    let whole = scanned(&store);
+    let old = SimDisk::inode(&path).expect("a file");
+    let (_, medium) = disk.contents(&path);
+    disk.start_log(&path);
+    store.idle().expect("room");
+    let log = disk.take_log();
+    let new = SimDisk::inode(&path).expect("a file");
+    assert_ne!(old, new, "it was compacted");
+    drop(store);
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let path = elsewhere.path().join("cache.redb");
+    let mut media = HashMap::from([(old, medium)]);
+    for (cut, logged) in log.into_iter().enumerate() {
+        let medium = media.entry(logged.inode).or_default();
+        let is_sync = matches!(logged.call, Call::Sync);
+        if !is_sync {
+            medium.apply(logged.call);
+        }
+        // The new name may be on the disk as soon as it is given, and the old one until that is synced.
+        let mut found = vec![logged.named.expect("a file")];
+        if found[0] == new || logged.inode == old || cut % 16 == 0 {
+            found.push(old);
+        }
+        for inode in found {
+            disk.put(&path, media[&inode].after_power_cut(cut as u64));
+            let store = disk.open(&path).expect("opens");
+            assert_eq!(scanned(&store), whole, "{cut}");
+            disk.kill();
+        }
+        assert!(aside::existing(&path).is_empty(), "{cut}");
+        if is_sync {
+            media.entry(logged.inode).or_default().apply(Call::Sync);
         }
     }
 }
