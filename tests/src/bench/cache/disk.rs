@@ -10,7 +10,8 @@ use crate::bench::replay::{Pick, Train};
 use crate::bench::{Report, Rig, Row, process};
 
 const RATE: f64 = 100.0;
-const EVENTS: u64 = 3_000;
+/// Two minutes: the journal is folded in them, and once more when it is quiet.
+const EVENTS: u64 = 12_000;
 /// Longer than `commitInterval`, and than what is put off until nothing is learnt: all that the events cost is counted.
 const QUIET: Duration = Duration::from_secs(12);
 /// What Holdfast counts where it writes.
