@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use holdfast_history::check::{Violation, check};
+use holdfast_history::drive;
 use holdfast_history::plan::{Face, Kind, Op, Plan, Read, Step};
 use holdfast_history::reader::Seen;
 use holdfast_history::record::{ClientId, Entry, Event, Record};
@@ -196,13 +197,13 @@ impl<'p> Rig<'p> {
             stop: CancellationToken::new(),
         };
         let (reflector, stop) = (informer.reflector.clone(), informer.stop.clone());
-        tokio::spawn(self.client(id).inform(reflector, stop));
+        tokio::spawn(drive::inform(self.client(id), reflector, stop));
         self.informers.insert(id, informer);
     }
 
     fn read(&mut self, id: ClientId, read: &Read) {
         let seen = self.readers.entry(id).or_default().clone();
-        tokio::spawn(self.client(id).read(read.clone(), seen));
+        tokio::spawn(drive::read(self.client(id), read.clone(), seen));
     }
 
     // --- the road ---

@@ -7,10 +7,12 @@
 //! truth     every state the API server was ever in
 //! record    what the clients were told
 //! check     whether the record can be, given the truth
+//! drive     reflectors and readers at work, over what whoever runs the plan gives them to ask with
 //! ```
-//! Whoever runs a plan (against a model of the API server, or a real one) drives the reflectors and writes the record.
+//! Whoever runs a plan (against a model of the API server, or a real one) carries what is asked and writes the record.
 
 pub mod check;
+pub mod drive;
 pub mod plan;
 pub mod reader;
 pub mod record;

@@ -2,23 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
-use holdfast_history::plan::Read;
-use holdfast_history::reader::{Reading, Seen};
+use holdfast_history::drive::{self, Exchange as _, Next};
 use holdfast_history::record::{
-    Answer, ClientId, End, Entry, ExchangeId, Origin, Record, Request, What,
+    Answer, ClientId, Entry, ExchangeId, Origin, Record, Request, What,
 };
-use holdfast_history::reflector::Reflector;
-use holdfast_history::scope::Resource;
-use holdfast_history::wire::{self, Told};
 use http::{Response, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio_util::sync::CancellationToken;
 
-use super::peer::{Line, Lines, Peer};
+use super::peer::Peer;
 
 /// What the clients of one history share.
 pub(super) struct Scene {
@@ -106,71 +101,12 @@ pub(super) struct Client {
 }
 
 /// An exchange, for as long as it is under way.
-struct Exchange {
+pub(super) struct Exchange {
     client: Client,
     id: ExchangeId,
 }
 
 impl Client {
-    /// Follows a scope until it is stopped.
-    pub(super) async fn inform(self, reflector: Arc<Mutex<Reflector>>, stop: CancellationToken) {
-        // As client-go, but for its jitter.
-        const TIMEOUT_SECONDS: u64 = 330;
-        let lock = || reflector.lock().unwrap_or_else(PoisonError::into_inner);
-        let work = async {
-            loop {
-                let (wait, request) = lock().next(TIMEOUT_SECONDS);
-                tokio::time::sleep(Duration::from_millis(wait)).await;
-                let (exchange, answer, body) = self.ask(&request).await;
-                lock().answered(&answer);
-                if let (Answer::Watch, Some(body)) = (&answer, body) {
-                    let began = Instant::now();
-                    let mut told = |told: &Told| lock().told(told);
-                    let follow = exchange.follow(request.resource(), body, &mut told);
-                    let end = stop.run_until_cancelled(follow).await;
-                    exchange.note(What::Ended(end.unwrap_or(End::ByClient)));
-                    let lasted = began.elapsed().as_millis();
-                    lock().ended(u64::try_from(lasted).unwrap_or(u64::MAX));
-                }
-            }
-        };
-        stop.run_until_cancelled(work).await;
-    }
-
-    /// One read, and for a list all of its pages. `seen` is what this client was told before.
-    pub(super) async fn read(self, read: Read, seen: Arc<Mutex<Seen>>) {
-        let lock = || seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut reading = Reading::new(&read, &lock());
-        loop {
-            let request = reading.request().clone();
-            let (exchange, answer, body) = self.ask(&request).await;
-            if let (Answer::Watch, Some(body)) = (&answer, body) {
-                let mut told = |told: &Told| reading.told(told, &mut lock());
-                let end = exchange.follow(request.resource(), body, &mut told).await;
-                return exchange.note(What::Ended(end));
-            }
-            if !reading.answered(&answer, &mut lock()) {
-                return;
-            }
-        }
-    }
-
-    async fn ask(&self, request: &Request) -> (Exchange, Answer, Option<Incoming>) {
-        let exchange = self.begin();
-        exchange.note(What::Asked(request.clone()));
-        let (origin, answer, body) = match self.send(request).await {
-            Ok(response) => {
-                let origin = origin(&response);
-                let (answer, body) = read_answer(request, response).await;
-                (origin, answer, body)
-            }
-            // Holdfast is not there, or went away before it answered.
-            Err(_) => (Origin::Holdfast, Answer::Broken, None),
-        };
-        exchange.note(What::Answered(origin, answer.clone()));
-        (exchange, answer, body)
-    }
-
     fn begin(&self) -> Exchange {
         let mut inner = self.scene.lock();
         inner.exchanges += 1;
@@ -192,41 +128,36 @@ impl Client {
     }
 }
 
-impl Exchange {
+impl drive::Client for Client {
+    type Exchange = Exchange;
+
+    async fn ask(&self, request: &Request) -> drive::Asked<Exchange> {
+        let exchange = self.begin();
+        exchange.note(What::Asked(request.clone()));
+        let (origin, answer, body) = match self.send(request).await {
+            Ok(response) => {
+                let origin = origin(&response);
+                let (answer, body) = drive::answer(request, response).await;
+                (origin, answer, body)
+            }
+            // Holdfast is not there, or went away before it answered.
+            Err(_) => (Origin::Holdfast, Answer::Broken, None),
+        };
+        exchange.note(What::Answered(origin, answer.clone()));
+        (exchange, answer, body)
+    }
+}
+
+impl drive::Exchange for Exchange {
+    type Body = Incoming;
+
     fn note(&self, what: What) {
         let client = &self.client;
         client.scene.note(Entry::Exchange(client.id, self.id, what));
     }
 
-    /// Reads events until the stream ends, or `told` has heard enough.
-    async fn follow(
-        &self,
-        resource: Resource,
-        body: Incoming,
-        told: &mut impl FnMut(&Told) -> bool,
-    ) -> End {
-        let mut lines = Lines::new(body);
-        loop {
-            let line = match lines.next().await {
-                Line::Whole(line) => line,
-                Line::End(rest) => {
-                    if !rest.is_empty() {
-                        self.note(What::Garbled(format!("ends with {rest:?}")));
-                    }
-                    return End::Clean;
-                }
-                Line::Broken => return End::Broken,
-            };
-            match wire::event(resource, &line) {
-                Ok(event) => {
-                    self.note(What::Told(event.clone()));
-                    if !told(&event) {
-                        return End::ByClient;
-                    }
-                }
-                Err(why) => self.note(What::Garbled(format!("{why}: {line:?}"))),
-            }
-        }
+    async fn next(&self, body: &mut Incoming) -> Next {
+        Next::of(body).await
     }
 }
 
@@ -244,19 +175,4 @@ fn origin(response: &Response<Incoming>) -> Origin {
         (false, true) => Origin::Upstream,
         (false, false) => Origin::Holdfast,
     }
-}
-
-async fn read_answer(
-    request: &Request,
-    response: Response<Incoming>,
-) -> (Answer, Option<Incoming>) {
-    let (head, body) = response.into_parts();
-    if matches!(request, Request::Watch(..)) && head.status.is_success() {
-        return (Answer::Watch, Some(body));
-    }
-    let Ok(body) = body.collect().await else {
-        return (Answer::Broken, None);
-    };
-    let answer = Answer::read(request, head.status.as_u16(), &body.to_bytes());
-    (answer, None)
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::{Bytes, BytesMut};
+use holdfast_history::drive::Next;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use nix::sched::{CloneFlags, setns};
@@ -89,14 +90,6 @@ pub(super) struct Lines {
     read: BytesMut,
 }
 
-/// What comes next of a body.
-pub(super) enum Line {
-    Whole(Bytes),
-    /// It ends here, with what is no whole line.
-    End(Bytes),
-    Broken,
-}
-
 impl Lines {
     pub(super) fn new(body: Incoming) -> Self {
         Self {
@@ -105,18 +98,15 @@ impl Lines {
         }
     }
 
-    pub(super) async fn next(&mut self) -> Line {
+    /// `None`: it ended, or broke off.
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
-                return Line::Whole(self.read.split_to(end + 1).freeze());
+                return Some(self.read.split_to(end + 1).freeze());
             }
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    let data = frame.into_data().unwrap_or_default();
-                    self.read.extend_from_slice(&data);
-                }
-                Some(Err(_)) => return Line::Broken,
-                None => return Line::End(self.read.split().freeze()),
+            match Next::of(&mut self.body).await {
+                Next::Data(data) => self.read.extend_from_slice(&data),
+                Next::End | Next::Broken => return None,
             }
         }
     }

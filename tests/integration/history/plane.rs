@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::peer::{Line, Lines, Peer};
+use super::peer::{Lines, Peer};
 
 /// An API server that was just started serves custom resources later than the rest.
 const SERVED_WITHIN: Duration = Duration::from_secs(60);
@@ -289,8 +289,8 @@ impl Known {
     async fn follow(self: Arc<Self>, resource: Resource, mut lines: Lines) {
         let why = loop {
             let told = match lines.next().await {
-                Line::Whole(line) => wire::event(resource, &line),
-                Line::End(_) | Line::Broken => break "it ended".to_owned(),
+                Some(line) => wire::event(resource, &line),
+                None => break "it ended".to_owned(),
             };
             if let Err(why) = told.and_then(|told| self.hear(told)) {
                 break why;

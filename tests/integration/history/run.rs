@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use holdfast_history::check::check;
+use holdfast_history::drive;
 use holdfast_history::plan::{Face, Fault, Kind, Plan, Read, Step};
 use holdfast_history::reader::Seen;
 use holdfast_history::record::{ClientId, Entry, Event};
@@ -159,13 +160,13 @@ impl<'s, 'a> Run<'s, 'a> {
         };
         let (reflector, stop) = (informer.reflector.clone(), informer.stop.clone());
         let runtime = &self.stage.runtime;
-        runtime.spawn(self.client(id).inform(reflector, stop));
+        runtime.spawn(drive::inform(self.client(id), reflector, stop));
         self.informers.insert(id, informer);
     }
 
     fn read(&mut self, id: ClientId, read: &Read) {
         let seen = self.readers.entry(id).or_default().clone();
-        let read = self.client(id).read(read.clone(), seen);
+        let read = drive::read(self.client(id), read.clone(), seen);
         self.reads.push(self.stage.runtime.spawn(read));
     }
 
