@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use http::HeaderValue;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, NamedGroup, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -107,8 +107,13 @@ fn client_config(
         path: ca.to_owned(),
         why,
     };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    // A server of Go takes this group before all others, and without a share of it in the hello asks for one: a round trip.
+    let first = NamedGroup::X25519MLKEM768;
+    provider
+        .kx_groups
+        .sort_by_key(|group| group.name() != first);
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| ca_error(error.to_string()))?
         .with_root_certificates(roots(ca).map_err(ca_error)?);
