@@ -16,6 +16,12 @@ pub(crate) struct Args {
     /// How often each figure is taken.
     #[arg(long, default_value_t = 3)]
     repeats: usize,
+    /// The parts of `long`, too, which take 80 minutes; without it they are run by name only.
+    #[arg(long)]
+    long: bool,
+    /// How long each part of `long` is.
+    #[arg(long)]
+    minutes: Option<u32>,
 }
 
 /// Installs, builds, and runs the bench; the figures go to standard output as a table, and to target/bench as CSV.
@@ -34,6 +40,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut bench = Command::new(target().join("release/bench"));
     bench.args(&args.name);
     bench.arg(format!("--repeats={}", args.repeats));
+    if args.long {
+        bench.arg("--long");
+    }
+    if let Some(minutes) = args.minutes {
+        bench.arg(format!("--minutes={minutes}"));
+    }
     bench.arg(format!("--csv={}", csv.display()));
     bench.env("HOLDFAST_BIN", target().join("release/holdfast"));
     bench.env("HOLDFAST_ASSETS", links);

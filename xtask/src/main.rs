@@ -5,6 +5,7 @@ mod bench;
 mod build_ebpf;
 mod check;
 mod demo;
+mod instructions;
 mod model;
 mod packages;
 mod shell;
@@ -32,6 +33,8 @@ enum Task {
     BuildEbpf(build_ebpf::Args),
     /// Run the main job, end to end, on a real API server (needs root).
     Demo(demo::Args),
+    /// Count the instructions of the hot parsers, and compare them with the committed ones.
+    Instructions(instructions::Args),
     /// Run random histories against a model of the API server; a failure is replayed by its seed.
     Model(model::Args),
     /// Run every test, the demo's lines among them (needs root).
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Instructions(args) => instructions::run(&args),
         Task::Model(args) => model::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Torture(args) => torture::run(&args),

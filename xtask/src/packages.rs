@@ -29,6 +29,14 @@ pub(crate) fn for_tests() -> Result<()> {
     ensure(FOR_TESTS)
 }
 
+/// Makes sure of what counts instructions.
+pub(crate) fn for_instructions() -> Result<()> {
+    if has("valgrind") {
+        return Ok(());
+    }
+    install(&["valgrind"])
+}
+
 /// Root is asked for first, since nothing of the tests works without.
 fn ensure(besides: &[(&str, &'static str)]) -> Result<()> {
     if !is_root()? {

@@ -161,7 +161,8 @@ async fn read(mut watch: Incoming, seen: &Mutex<Vec<(u64, Instant)>>) -> Result<
     bail!("the watch was ended")
 }
 
-fn version_of(text: &[u8]) -> Option<u64> {
+/// The first resourceVersion of an event, or of a list.
+pub(super) fn version_of(text: &[u8]) -> Option<u64> {
     let start = text
         .windows(VERSION.len())
         .position(|window| window == VERSION)?

@@ -6,7 +6,10 @@
 pub mod cache;
 pub mod client;
 pub mod follow;
+pub mod kernel;
 pub mod load;
+pub mod long;
+pub mod outage;
 pub mod pods;
 pub mod process;
 pub mod replay;
@@ -29,10 +32,16 @@ pub struct Part {
 
 /// All parts, in the order they are run.
 pub fn parts() -> impl Iterator<Item = &'static Part> {
-    cache::PARTS.iter()
+    let groups = [cache::PARTS, outage::PARTS, kernel::PARTS, long::PARTS];
+    groups.into_iter().flatten()
 }
 
 impl Part {
+    /// True if it takes so long that it is run only when asked for.
+    pub fn is_long(&self) -> bool {
+        self.is_of(long::GROUP)
+    }
+
     /// True if `name` is this part, or the group that it is of.
     pub fn is_of(&self, name: &str) -> bool {
         self.name == name || self.name.split('/').next() == Some(name)

@@ -48,6 +48,8 @@ pub struct Rig<'a> {
     pub admin: Client,
     /// How often each figure is taken.
     pub repeats: usize,
+    /// How long the parts of `long` are; each has its own length without it.
+    pub minutes: Option<u32>,
 }
 
 impl<'a> Rig<'a> {
@@ -70,6 +72,7 @@ impl<'a> Rig<'a> {
             admin,
             api,
             repeats,
+            minutes: None,
         })
     }
 

@@ -16,6 +16,12 @@ struct Args {
     /// How often each figure is taken.
     #[arg(long, default_value_t = 3)]
     repeats: usize,
+    /// The parts of `long`, too, which take 80 minutes; without it they are run by name only.
+    #[arg(long)]
+    long: bool,
+    /// How long each part of `long` is.
+    #[arg(long)]
+    minutes: Option<u32>,
     /// Write the figures to this file as CSV, too.
     #[arg(long)]
     csv: Option<PathBuf>,
@@ -24,7 +30,10 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let wanted: Vec<_> = parts()
-        .filter(|part| args.name.as_ref().is_none_or(|name| part.is_of(name)))
+        .filter(|part| match &args.name {
+            Some(name) => part.is_of(name),
+            None => args.long || !part.is_long(),
+        })
         .collect();
     let names: Vec<&str> = parts().map(|part| part.name).collect();
     ensure!(
@@ -35,6 +44,7 @@ fn main() -> Result<()> {
     let node = Node::new()?;
     let started = Instant::now();
     let mut rig = Rig::new(&node, args.repeats)?;
+    rig.minutes = args.minutes;
     let mut figures = Report::default();
     for part in wanted {
         eprintln!("{}: {}", part.name, part.what);

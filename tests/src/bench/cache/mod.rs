@@ -4,7 +4,7 @@ mod cpu;
 mod disk;
 mod memory;
 mod offline;
-mod start;
+pub(super) mod start;
 mod stream;
 
 use super::Part;

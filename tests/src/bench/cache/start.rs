@@ -20,7 +20,7 @@ const EVENTS: u64 = 400;
 const RATE: f64 = 100.0;
 const KILLED_AFTER: Duration = Duration::from_millis(2_500);
 /// Nothing that is measured here takes longer.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(in crate::bench) const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two tries of a client.
 const RETRY: Duration = Duration::from_millis(1);
 
@@ -29,10 +29,10 @@ pub(super) fn run(rig: &mut Rig<'_>, report: &mut Report) -> Result<()> {
     for _ in 0..rig.repeats {
         let name = learn(rig)?;
         rig.holdfast.terminate(PATIENCE)?;
-        clean.push(first_answer(rig, &name)?);
+        clean.push(refused(rig, &name)?);
         let name = learn(rig)?;
         interrupt(rig)?;
-        killed.push(first_answer(rig, &name)?);
+        killed.push(refused(rig, &name)?);
     }
     for (what, values, aim) in [("a clean stop", clean, "150"), ("kill -9", killed, "300")] {
         report.add(Row {
@@ -47,7 +47,7 @@ pub(super) fn run(rig: &mut Rig<'_>, report: &mut Report) -> Result<()> {
 }
 
 /// Holdfast knows all pods; the name of one.
-fn learn(rig: &mut Rig<'_>) -> Result<String> {
+pub(in crate::bench) fn learn(rig: &mut Rig<'_>) -> Result<String> {
     let replay = rig.replay()?;
     replay.fill(PODS, BIG);
     let name = replay.a_pod(BIG).context("a pod")?;
@@ -58,7 +58,7 @@ fn learn(rig: &mut Rig<'_>) -> Result<String> {
 }
 
 /// SIGKILL in the middle of learning.
-fn interrupt(rig: &mut Rig<'_>) -> Result<()> {
+pub(in crate::bench) fn interrupt(rig: &mut Rig<'_>) -> Result<()> {
     let follower = Follower::start(&rig.node.netns(), &rig.through, BIG)?;
     let replay = rig.replay.as_ref().context("the replay runs")?;
     let holdfast = &mut rig.holdfast;
@@ -79,9 +79,14 @@ fn interrupt(rig: &mut Rig<'_>) -> Result<()> {
     Ok(())
 }
 
-fn first_answer(rig: &mut Rig<'_>, name: &str) -> Result<f64> {
+fn refused(rig: &mut Rig<'_>, name: &str) -> Result<f64> {
     // Nobody listens there any more.
     rig.replay = None;
+    first_answer(rig, name)
+}
+
+/// Milliseconds from the start of the process to its answer from the cache.
+pub(in crate::bench) fn first_answer(rig: &mut Rig<'_>, name: &str) -> Result<f64> {
     let path = format!("{}/{name}", pods(BIG));
     let started = Instant::now();
     rig.holdfast.launch()?;
