@@ -15,8 +15,7 @@ use super::checked::Checked;
 use super::compact;
 use super::layered::{Found, Layered, View, WORTH_A_FOLD};
 use super::metered::{Counters, DiskUse, Metered};
-use super::packed::Unpacker;
-use super::{Each, Snapshot, Store, StoreError, Table};
+use super::{Each, Snapshot, Store, StoreError, Table, packed};
 use crate::cache::aside::Watched;
 use crate::cache::writes::{Batch, Writes};
 
@@ -213,7 +212,6 @@ impl Store for RedbStore {
         Ok(Box::new(RedbSnapshot {
             file: self.file.clone(),
             view: RefCell::new(view),
-            unpacker: RefCell::default(),
         }))
     }
 
@@ -271,7 +269,6 @@ impl Store for RedbStore {
 struct RedbSnapshot {
     file: Arc<Watched>,
     view: RefCell<View>,
-    unpacker: RefCell<Unpacker>,
 }
 
 impl Snapshot for RedbSnapshot {
@@ -279,7 +276,7 @@ impl Snapshot for RedbSnapshot {
         let found = self.file.call(|| self.view.borrow_mut().get(table, key))?;
         match found {
             // Not in the call: a value that is damaged is lost alone.
-            Some(Found::Packed(value)) => self.unpacker.borrow_mut().unpack(&value).map(Some),
+            Some(Found::Packed(value)) => packed::unpack(&value).map(Some),
             Some(Found::Whole(value)) => Ok(Some(value)),
             None => Ok(None),
         }

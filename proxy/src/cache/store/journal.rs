@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, TableError};
 
-use super::packed::{Packer, Unpacker};
+use super::packed::Packer;
 use super::{StoreError, Table, packed};
 use crate::cache::record::{self, ChunkRecord, CommitRecord, RowRecord};
 use crate::cache::writes::Batch;
@@ -202,18 +202,13 @@ pub(super) fn pieces_of(transaction: &ReadTransaction) -> Result<Option<Arc<Piec
 
 pub(super) struct Reader {
     pieces: Option<Arc<Pieces>>,
-    unpacker: Unpacker,
     /// The chunk that was read last: what is written together is often read together.
     last: Option<(u64, u32, Bytes)>,
 }
 
 impl Reader {
     pub(super) fn new(pieces: Option<Arc<Pieces>>) -> Self {
-        Self {
-            pieces,
-            unpacker: Unpacker::default(),
-            last: None,
-        }
+        Self { pieces, last: None }
     }
 
     /// A value, out of the chunk that it is in.
@@ -236,13 +231,13 @@ impl Reader {
         value.ok_or_else(|| damaged(commit))
     }
 
-    fn chunk(&mut self, entry: &Entry, chunk: u32) -> Result<Bytes, StoreError> {
+    fn chunk(&self, entry: &Entry, chunk: u32) -> Result<Bytes, StoreError> {
         let commit = entry.commit;
         let number = usize::try_from(chunk).map_err(|_| damaged(commit))?;
         let range = entry.chunks.get(number).ok_or_else(|| damaged(commit))?;
         let sealed = self.read(commit, range.clone())?;
         let stored = record::open("chunk", &chunk_key(commit, number), &sealed)?;
-        self.unpacker.unpack(stored)
+        packed::unpack(stored)
     }
 
     /// A part of an entry.
@@ -264,7 +259,7 @@ impl Reader {
     }
 
     /// The rows of a commit, and how many bytes its entry has; `None`: there is none of this number.
-    fn rows(&mut self, commit: u64) -> Result<Option<(Vec<Row>, usize)>, StoreError> {
+    fn rows(&self, commit: u64) -> Result<Option<(Vec<Row>, usize)>, StoreError> {
         let Some(pieces) = &self.pieces else {
             return Ok(None);
         };
@@ -277,7 +272,7 @@ impl Reader {
         // No index is longer than the longest record, so a damaged length allocates no more than that.
         let len = len.filter(|len| *len <= record::MAX_RECORD_BYTES);
         let start = HEAD + len.ok_or_else(|| damaged(commit))?;
-        let index = self.unpacker.unpack(&self.read(commit, HEAD..start)?)?;
+        let index = packed::unpack(&self.read(commit, HEAD..start)?)?;
         let record: CommitRecord = record::decode("commit", &commit.to_be_bytes(), &index)?;
         let stored = record.chunks.iter().map(|chunk| chunk.stored as usize);
         let bytes = start + stored.sum::<usize>();
@@ -287,7 +282,7 @@ impl Reader {
 
     /// Tells the rows of each commit that came after `folded`, in order. An error: not all of them are there.
     pub(super) fn replay(
-        &mut self,
+        &self,
         folded: u64,
         mut each: impl FnMut(u64, Vec<Row>, usize),
     ) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::journal::{self, At, JOURNAL, Pieces, Reader};
 use super::overlay::Overlay;
-use super::packed::{self, Packer, Unpacker};
+use super::packed::{self, Packer};
 use super::tables::{self, begin_write, definition};
 use super::{Each, StoreError, Table};
 use crate::cache::aside;
@@ -64,7 +64,7 @@ impl Layered {
         let folded = tables::folded(&transaction)?;
         let mut overlay = Overlay::empty(folded);
         let mut journal_bytes = 0;
-        let mut journal = Reader::new(journal::pieces_of(&transaction)?);
+        let journal = Reader::new(journal::pieces_of(&transaction)?);
         journal.replay(folded, |commit, rows, bytes| {
             overlay.commit = commit;
             journal_bytes += bytes;
@@ -314,7 +314,6 @@ impl View {
         };
         let mut changed = overlay.of(table).peekable();
         if let Some(rows) = tables::rows(table, &latest.transaction)? {
-            let mut unpacker = Unpacker::default();
             for row in rows.iter()? {
                 let (key, value) = row?;
                 let (key, value) = (key.value(), value.value());
@@ -323,7 +322,7 @@ impl View {
                 }
                 match changed.next_if(|(of, _)| *of == key) {
                     Some((key, at)) => tell(key, at, each)?,
-                    None if is_packed => each(key, &unpacker.unpack(value)?)?,
+                    None if is_packed => each(key, &packed::unpack(value)?)?,
                     None => each(key, value)?,
                 }
             }

@@ -1,5 +1,7 @@
 //! Objects and bodies are compressed one by one, so that one can be read without another.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 
@@ -42,40 +44,42 @@ impl Packer {
     }
 }
 
-#[derive(Default)]
-pub(super) struct Unpacker(Option<Decompressor<'static>>);
+thread_local! {
+    /// To make one costs more than to inflate a pod; 100 KB, for as long as the thread lives.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
 
-impl Unpacker {
-    /// What was packed; an error for what was damaged since.
-    pub(super) fn unpack(&mut self, packed: &[u8]) -> Result<Bytes, StoreError> {
-        let damaged = || StoreError::Damaged("a value cannot be unpacked".to_owned());
-        self.value(packed).ok_or_else(damaged)
-    }
+/// What was packed; an error for what was damaged since.
+pub(super) fn unpack(packed: &[u8]) -> Result<Bytes, StoreError> {
+    let damaged = || StoreError::Damaged("a value cannot be unpacked".to_owned());
+    value(packed).ok_or_else(damaged)
+}
 
-    fn value(&mut self, packed: &[u8]) -> Option<Bytes> {
-        match packed.split_first()? {
-            (&AS_IT_IS, value) => Some(Bytes::copy_from_slice(value)),
-            (&ZSTD, rest) => {
-                let (len, compressed) = rest.split_first_chunk()?;
-                let len = usize::try_from(u32::from_be_bytes(*len)).ok()?;
-                self.inflate(compressed, len).map(Bytes::from)
-            }
-            _ => None,
+fn value(packed: &[u8]) -> Option<Bytes> {
+    match packed.split_first()? {
+        (&AS_IT_IS, value) => Some(Bytes::copy_from_slice(value)),
+        (&ZSTD, rest) => {
+            let (len, compressed) = rest.split_first_chunk()?;
+            let len = usize::try_from(u32::from_be_bytes(*len)).ok()?;
+            inflate(compressed, len).map(Bytes::from)
         }
+        _ => None,
     }
+}
 
-    /// `None`: it is not of this length, or longer than anything that was packed.
-    fn inflate(&mut self, compressed: &[u8], len: usize) -> Option<Vec<u8>> {
-        if len > MAX_BYTES {
-            return None;
-        }
-        let decompressor = match &mut self.0 {
+/// `None`: it is not of this length, or longer than anything that was packed.
+fn inflate(compressed: &[u8], len: usize) -> Option<Vec<u8>> {
+    if len > MAX_BYTES {
+        return None;
+    }
+    let value = DECOMPRESSOR.with_borrow_mut(|decompressor| {
+        let decompressor = match decompressor {
             Some(decompressor) => decompressor,
             none => none.insert(Decompressor::new().ok()?),
         };
-        let value = decompressor.decompress(compressed, len).ok()?;
-        (value.len() == len).then_some(value)
-    }
+        decompressor.decompress(compressed, len).ok()
+    })?;
+    (value.len() == len).then_some(value)
 }
 
 #[cfg(test)]
@@ -87,7 +91,7 @@ mod tests {
     }
 
     fn unpack(packed: &[u8]) -> Option<Bytes> {
-        Unpacker::default().unpack(packed).ok()
+        super::unpack(packed).ok()
     }
 
     #[test]
