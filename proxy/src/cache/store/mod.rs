@@ -6,6 +6,7 @@ mod error;
 mod file;
 mod journal;
 mod layered;
+mod locks;
 mod metered;
 mod overlay;
 mod packed;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::writes::Batch;
+use locks::locks_of_inner;
 
 pub(super) use error::StoreError;
 #[cfg(test)]
