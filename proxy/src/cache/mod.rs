@@ -152,8 +152,8 @@ impl Cache {
 
     /// On a disk of one's own, so that faults can be injected.
     #[cfg(test)]
-    fn open_on(config: &config::Cache, backend: Arc<store::MakeBackend>) -> Arc<Self> {
-        let open_store = || store::RedbStore::on(&config.path, backend.clone());
+    fn open_on(config: &config::Cache, files: Arc<dyn store::Filesystem>) -> Arc<Self> {
+        let open_store = || store::RedbStore::on(&config.path, files.clone());
         Self::of(open::open_by(config, &open_store), config)
     }
 

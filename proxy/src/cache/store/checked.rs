@@ -12,6 +12,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
@@ -31,6 +32,7 @@ pub(super) struct Checked<B> {
     inner: B,
     /// All of a file's: a kilobyte for a megabyte.
     sums: Mutex<Vec<Sums>>,
+    is_length_written: AtomicBool,
 }
 
 /// A page of checksums, behind four bytes of which those of the first page are the magic.
@@ -110,6 +112,7 @@ impl<B: StorageBackend> Checked<B> {
         Ok(Self {
             inner,
             sums: Mutex::new(sums),
+            is_length_written: AtomicBool::new(false),
         })
     }
 
@@ -228,6 +231,10 @@ impl<B: StorageBackend> StorageBackend for Checked<B> {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        // A sync that failed before the file was opened may have lost its length. The first one is in the opening, behind the lock.
+        if !self.is_length_written.swap(true, Ordering::SeqCst) {
+            self.inner.set_len(self.inner.len()?)?;
+        }
         self.write_sums()?;
         self.inner.sync_data()
     }

@@ -1,20 +1,19 @@
 //! The store on a disk: one redb file, opened anew when a write failed.
 
 use std::cell::RefCell;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use redb::backends::FileBackend;
 use redb::{Database, StorageBackend};
 
 use super::checked::Checked;
 use super::compact;
 use super::layered::{Found, Layered, View, WORTH_A_FOLD};
 use super::metered::{Counters, DiskUse, Metered};
+use super::names::{self, Filesystem, RealFiles};
 use super::{Each, Snapshot, Store, StoreError, Table, packed};
 use crate::cache::aside::Watched;
 use crate::cache::writes::{Batch, Writes};
@@ -27,7 +26,7 @@ pub(in crate::cache) struct RedbStore {
     file: Arc<Watched>,
     /// `None` after a failed call: redb refuses everything from then on, so the file is opened anew before the next.
     opened: Mutex<Option<Arc<Layered>>>,
-    backend: Arc<MakeBackend>,
+    files: Arc<dyn Filesystem>,
     counters: Arc<Counters>,
     /// When the file was last compared with what it holds.
     compared: Mutex<Option<Instant>>,
@@ -41,35 +40,33 @@ fn closed() -> StoreError {
     StoreError::Io(std::io::Error::other(closed))
 }
 
-/// What lies between redb and the file: for tests, a disk with faults.
-pub(in crate::cache) type MakeBackend =
-    dyn Fn(File) -> Result<Box<dyn StorageBackend>, StoreError> + Send + Sync;
-
 impl RedbStore {
     /// Opens the file, or makes it; readable by its owner only.
     pub(in crate::cache) fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::on(path, Arc::new(|file| Ok(Box::new(FileBackend::new(file)?))))
+        Self::on(path, Arc::new(RealFiles))
     }
 
-    /// With a backend of one's own around the file, so that faults can be injected.
-    pub(in crate::cache) fn on(path: &Path, backend: Arc<MakeBackend>) -> Result<Self, StoreError> {
-        Self::counted(path, backend, Arc::default())
+    /// With files of one's own, so that faults can be injected.
+    pub(in crate::cache) fn on(
+        path: &Path,
+        files: Arc<dyn Filesystem>,
+    ) -> Result<Self, StoreError> {
+        Self::counted(path, files, Arc::default())
     }
 
     fn counted(
         path: &Path,
-        backend: Arc<MakeBackend>,
+        files: Arc<dyn Filesystem>,
         counters: Arc<Counters>,
     ) -> Result<Self, StoreError> {
         let watched = Watched::new(path);
-        let open = || layered(backend(file(path, true)?)?, &counters);
-        let opened = watched.call(open)?;
+        let opened = watched.call(|| open_or_make(path, files.as_ref(), &counters))?;
         // What was not copied to its end before the process did.
-        let _ = std::fs::remove_file(compact::path_of_copy(path));
+        let _ = std::fs::remove_file(names::of_new(path));
         Ok(Self {
             file: watched,
             opened: Mutex::new(Some(Arc::new(opened))),
-            backend,
+            files,
             counters,
             compared: Mutex::default(),
         })
@@ -98,8 +95,8 @@ impl RedbStore {
         self.set_opened(None);
         self.file.is_opened_anew();
         // Never a new file: the batches that follow would be half of what it must hold. And not under the mutex: readers ask at once.
-        let backend = (self.backend)(file(&self.file.path, false)?)?;
-        let reopened = Arc::new(layered(backend, &self.counters)?);
+        let reopened = open(&self.file.path, self.files.as_ref(), &self.counters)?;
+        let reopened = Arc::new(reopened);
         self.set_opened(Some(reopened.clone()));
         Ok(reopened)
     }
@@ -152,15 +149,11 @@ impl RedbStore {
     }
 
     fn copied(&self, layered: &Layered) -> Result<Layered, StoreError> {
-        let path = compact::path_of_copy(&self.file.path);
-        let copy = || {
-            let backend = (self.backend)(file(&path, true)?)?;
-            let copy = self::layered(backend, &self.counters)?;
+        make_by(&self.file.path, self.files.as_ref(), |made| {
+            let copy = self::layered(self.files.backend(made)?, &self.counters)?;
             layered.copy_to(&copy)?;
-            compact::put_in_place(&path, &self.file.path)?;
             Ok(copy)
-        };
-        copy().inspect_err(|_| drop(std::fs::remove_file(&path)))
+        })
     }
 
     /// Copies the bytes that can be read, with what names them.
@@ -255,7 +248,7 @@ impl Store for RedbStore {
     }
 
     fn renewed(&self) -> Result<Arc<dyn Store>, StoreError> {
-        let renewed = Self::counted(&self.file.path, self.backend.clone(), self.counters.clone())?;
+        let renewed = Self::counted(&self.file.path, self.files.clone(), self.counters.clone())?;
         if let Err(error) = self.copy(&renewed) {
             if renewed.is_lost() {
                 return Err(error);
@@ -283,18 +276,47 @@ impl Snapshot for RedbSnapshot {
     }
 }
 
-fn file(path: &Path, create: bool) -> Result<File, StoreError> {
-    if let Some(folder) = path.parent().filter(|_| create) {
-        std::fs::create_dir_all(folder).map_err(StoreError::Io)?;
+fn open(
+    path: &Path,
+    files: &dyn Filesystem,
+    counters: &Arc<Counters>,
+) -> Result<Layered, StoreError> {
+    let file = names::open(path)?;
+    // It may have been given this name by one who could not sync that.
+    let folder = names::folder(path);
+    files.sync_names(folder).map_err(StoreError::Io)?;
+    layered(files.backend(file)?, counters)
+}
+
+fn open_or_make(
+    path: &Path,
+    files: &dyn Filesystem,
+    counters: &Arc<Counters>,
+) -> Result<Layered, StoreError> {
+    if names::is_to_be_made(path) {
+        let folder = names::folder(path);
+        names::make_folder(folder, files).map_err(StoreError::Io)?;
+        let _lock = names::lock(folder)?;
+        // Another process may have made it before this one had its turn.
+        if names::is_to_be_made(path) {
+            return make_by(path, files, |made| layered(files.backend(made)?, counters));
+        }
     }
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(create)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(StoreError::Io)
+    open(path, files, counters)
+}
+
+/// A new file, which has its name when it is whole.
+fn make_by(
+    path: &Path,
+    files: &dyn Filesystem,
+    fill: impl FnOnce(File) -> Result<Layered, StoreError>,
+) -> Result<Layered, StoreError> {
+    let new = names::of_new(path);
+    let made = names::make(&new).and_then(fill).and_then(|filled| {
+        names::put_in_place(&new, path, files)?;
+        Ok(filled)
+    });
+    made.inspect_err(|_| drop(std::fs::remove_file(&new)))
 }
 
 fn layered(
@@ -312,6 +334,8 @@ fn layered(
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
+
+    use redb::backends::FileBackend;
 
     use super::*;
 
@@ -398,7 +422,7 @@ mod tests {
 
     fn on_full_disk(path: &Path, room: &Arc<AtomicU64>) -> RedbStore {
         let room = room.clone();
-        let backend = move |file| {
+        let backend = move |file: File| {
             let room = room.clone();
             let inner = FileBackend::new(file)?;
             Ok(Box::new(FullDisk { inner, room }) as Box<dyn StorageBackend>)

@@ -8,6 +8,7 @@ mod journal;
 mod layered;
 mod locks;
 mod metered;
+mod names;
 mod overlay;
 mod packed;
 #[cfg(test)]
@@ -23,10 +24,10 @@ use super::writes::Batch;
 use locks::locks_of_inner;
 
 pub(super) use error::StoreError;
-#[cfg(test)]
-pub(super) use file::MakeBackend;
 pub(super) use file::RedbStore;
 pub(super) use metered::DiskUse;
+#[cfg(test)]
+pub(super) use names::Filesystem;
 
 /// What is in one file, each in a table of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
+use super::names::Filesystem;
 use super::{RedbStore, StoreError};
 
 /// What a disk writes whole or not at all.
@@ -23,6 +24,8 @@ pub(in crate::cache) enum Call {
     Write(u64, Vec<u8>),
     SetLen(u64),
     Sync,
+    /// Of the folder: which file has which name.
+    SyncNames,
 }
 
 /// What a file holds: on the disk, and what was written since the last sync, which may or may not be.
@@ -47,8 +50,14 @@ impl Medium {
                     change(&mut self.durable, &call);
                 }
             }
+            Call::SyncNames => {}
             call => self.unsynced.push(call),
         }
+    }
+
+    /// A sync that failed: of what was not synced, any part is on the disk, and the rest never will be.
+    fn fail_sync(&mut self, seed: u64) {
+        *self = Self::synced(self.after_power_cut(seed));
     }
 
     /// What is found after the power was cut; 0: nothing that was not synced, 1: all of it, others: some of it, in another
@@ -100,7 +109,7 @@ fn change(image: &mut Vec<u8>, call: &Call) {
             image[start..end].copy_from_slice(data);
         }
         Call::SetLen(len) => image.resize(usize::try_from(*len).expect("fits"), 0),
-        Call::Sync => {}
+        Call::Sync | Call::SyncNames => {}
     }
 }
 
@@ -112,6 +121,20 @@ pub(in crate::cache) enum Fault {
     /// The file seems to end here.
     ShortRead,
     Read(nix::errno::Errno),
+    /// Of syncs alone.
+    Sync(nix::errno::Errno),
+}
+
+/// What readers see of the writes that a failed sync has lost. The next sync is none the wiser: Linux tells such an error once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::cache) enum Lost {
+    /// The writes, as if they were on the disk: ext4, XFS.
+    #[default]
+    Kept,
+    /// The same, until the memory is wanted for something else.
+    KeptForAWhile,
+    /// What was there before: btrfs.
+    Dropped,
 }
 
 /// Which of the calls from now on fail.
@@ -130,12 +153,19 @@ pub(in crate::cache) struct Logged {
     pub(in crate::cache) call: Call,
     pub(in crate::cache) inode: u64,
     pub(in crate::cache) named: Option<u64>,
+    /// The same, if the power is cut during the call, and of names only what was synced before is there.
+    pub(in crate::cache) durably_named: Option<u64>,
 }
 
+/// What happens to the file of one path.
 #[derive(Default)]
 struct Log {
     path: PathBuf,
     calls: Vec<Logged>,
+    durably_named: Option<u64>,
+    /// One in so many calls is followed by a power cut.
+    cut_every: Option<u64>,
+    cuts: Vec<Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -147,6 +177,7 @@ struct Inner {
     log: Option<Log>,
     armed: Option<Armed>,
     failed: u64,
+    lost: Lost,
     /// Whoever opened a file before the last power cut has nothing any more.
     power_cuts: u64,
     /// Syncs until one hangs.
@@ -160,6 +191,35 @@ struct Contents {
     /// What a reader sees.
     now: Vec<u8>,
     medium: Medium,
+    /// What a failed sync has lost is seen until the next one.
+    is_forgetting: bool,
+}
+
+impl Contents {
+    fn apply(&mut self, call: Call) {
+        change(&mut self.now, &call);
+        let is_sync = matches!(call, Call::Sync);
+        self.medium.apply(call);
+        if is_sync && std::mem::take(&mut self.is_forgetting) {
+            self.forget();
+        }
+    }
+
+    fn fail_sync(&mut self, lost: Lost, seed: u64) {
+        self.medium.fail_sync(seed);
+        match lost {
+            Lost::Kept => {}
+            Lost::KeptForAWhile => self.is_forgetting = true,
+            Lost::Dropped => self.forget(),
+        }
+    }
+
+    /// Readers see what is on the disk; the length is kept apart from what is in a file.
+    fn forget(&mut self) {
+        let len = self.now.len();
+        self.now.clone_from(&self.medium.durable);
+        self.now.resize(len, 0);
+    }
 }
 
 #[derive(Default)]
@@ -176,16 +236,13 @@ impl SimDisk {
         let contents = Contents {
             medium: Medium::synced(image.clone()),
             now: image,
+            is_forgetting: false,
         };
         self.lock().files.insert(mark(&file), contents);
     }
 
     pub(in crate::cache) fn open(self: &Arc<Self>, path: &Path) -> Result<RedbStore, StoreError> {
-        let disk = self.clone();
-        RedbStore::on(
-            path,
-            Arc::new(move |file| Ok(Box::new(disk.backend(&file)))),
-        )
+        RedbStore::on(path, Arc::new(Files(self.clone())))
     }
 
     fn backend(self: &Arc<Self>, file: &File) -> SimFile {
@@ -213,14 +270,37 @@ impl SimDisk {
 
     /// From now on each of those is kept, with the file that has this path then.
     pub(in crate::cache) fn start_log(&self, path: &Path) {
-        self.lock().log = Some(Log {
-            path: path.to_owned(),
-            calls: Vec::new(),
-        });
+        self.log(path, None);
     }
 
     pub(in crate::cache) fn take_log(&self) -> Vec<Logged> {
         self.lock().log.take().unwrap_or_default().calls
+    }
+
+    /// From now on one in so many calls is followed by a power cut, of which [`take_cuts`](Self::take_cuts) tells.
+    pub(in crate::cache) fn cut_every(&self, path: &Path, calls: u64) {
+        self.log(path, Some(calls));
+    }
+
+    /// What each power cut would have left of the file that has the path.
+    pub(in crate::cache) fn take_cuts(&self) -> Vec<Vec<u8>> {
+        let mut inner = self.lock();
+        let cuts = inner.log.as_mut().map(|log| std::mem::take(&mut log.cuts));
+        cuts.unwrap_or_default()
+    }
+
+    fn log(&self, path: &Path, cut_every: Option<u64>) {
+        self.lock().log = Some(Log {
+            path: path.to_owned(),
+            durably_named: Self::inode(path),
+            cut_every,
+            ..Log::default()
+        });
+    }
+
+    /// What becomes of writes that a failed sync loses, from now on.
+    pub(in crate::cache) fn lose(&self, lost: Lost) {
+        self.lock().lost = lost;
     }
 
     pub(in crate::cache) fn inode(path: &Path) -> Option<u64> {
@@ -284,6 +364,20 @@ fn mark(file: &File) -> u64 {
     file.metadata().expect("a file").ino()
 }
 
+/// What the store gets of a disk.
+struct Files(Arc<SimDisk>);
+
+impl Filesystem for Files {
+    fn backend(&self, file: File) -> Result<Box<dyn StorageBackend>, StoreError> {
+        Ok(Box::new(self.0.backend(&file)))
+    }
+
+    fn sync_names(&self, _: &Path) -> io::Result<()> {
+        // No file has this inode.
+        self.0.lock().change(0, Call::SyncNames)
+    }
+}
+
 struct SimFile {
     disk: Arc<SimDisk>,
     inode: u64,
@@ -301,10 +395,15 @@ fn errno(errno: nix::errno::Errno) -> io::Error {
 }
 
 impl Inner {
-    /// The fault of this call, if it is to fail.
-    fn fault(&mut self, is_read: bool) -> Option<Fault> {
+    /// The fault of this call, if it is to fail; `None` is a read.
+    fn fault(&mut self, call: Option<&Call>) -> Option<Fault> {
         let armed = self.armed.as_mut()?;
-        if is_read == matches!(armed.fault, Fault::Write(_)) {
+        let is_meant = match armed.fault {
+            Fault::Write(_) => call.is_some(),
+            Fault::Sync(_) => matches!(call, Some(Call::Sync | Call::SyncNames)),
+            Fault::Read(_) | Fault::ShortRead => call.is_none(),
+        };
+        if !is_meant {
             return None;
         }
         if armed.after > 0 {
@@ -318,6 +417,69 @@ impl Inner {
         self.failed += 1;
         Some(fault)
     }
+
+    fn change(&mut self, inode: u64, call: Call) -> io::Result<()> {
+        self.calls += 1;
+        let fault = self.fault(Some(&call));
+        let done = match (&call, fault) {
+            (_, None) => Some(call.clone()),
+            (Call::Write(offset, data), Some(_)) => {
+                Some(Call::Write(*offset, data[..data.len() / 2].to_vec()))
+            }
+            (_, Some(_)) => None,
+        };
+        if let Some(done) = done {
+            self.write_down(inode, &done);
+            if let Some(contents) = self.files.get_mut(&inode) {
+                contents.apply(done);
+            }
+        } else if let (Call::Sync, Some(contents)) = (&call, self.files.get_mut(&inode)) {
+            contents.fail_sync(self.lost, self.calls);
+        }
+        self.cut();
+        match fault {
+            Some(Fault::Write(error) | Fault::Sync(error)) => Err(errno(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_down(&mut self, inode: u64, call: &Call) {
+        let Some(log) = &mut self.log else {
+            return;
+        };
+        let named = SimDisk::inode(&log.path);
+        if log.cut_every.is_none() {
+            log.calls.push(Logged {
+                call: call.clone(),
+                inode,
+                named,
+                durably_named: log.durably_named,
+            });
+        }
+        if matches!(call, Call::SyncNames) {
+            log.durably_named = named;
+        }
+    }
+
+    /// Keeps what a power cut would leave now, if it is time for one.
+    fn cut(&mut self) {
+        let Some(log) = &mut self.log else {
+            return;
+        };
+        if log
+            .cut_every
+            .is_some_and(|calls| self.calls.is_multiple_of(calls))
+        {
+            // A new name may be on the disk before that is synced.
+            let inode = match fastrand::Rng::with_seed(self.calls).bool() {
+                true => SimDisk::inode(&log.path),
+                false => log.durably_named,
+            };
+            let contents = inode.and_then(|inode| self.files.get(&inode));
+            let image = contents.map(|contents| contents.medium.after_power_cut(self.calls));
+            log.cuts.extend(image);
+        }
+    }
 }
 
 impl SimFile {
@@ -330,33 +492,7 @@ impl SimFile {
     }
 
     fn change(&self, call: Call) -> io::Result<()> {
-        self.with(|inner| {
-            inner.calls += 1;
-            let fault = inner.fault(false);
-            let done = match (&call, fault) {
-                (_, None) => Some(call),
-                (Call::Write(offset, data), Some(_)) => {
-                    Some(Call::Write(*offset, data[..data.len() / 2].to_vec()))
-                }
-                (_, Some(_)) => None,
-            };
-            if let Some(done) = done {
-                if let Some(log) = &mut inner.log {
-                    log.calls.push(Logged {
-                        call: done.clone(),
-                        inode: self.inode,
-                        named: SimDisk::inode(&log.path),
-                    });
-                }
-                let contents = inner.files.get_mut(&self.inode).expect("of this disk");
-                change(&mut contents.now, &done);
-                contents.medium.apply(done);
-            }
-            match fault {
-                Some(Fault::Write(error)) => Err(errno(error)),
-                _ => Ok(()),
-            }
-        })
+        self.with(|inner| inner.change(self.inode, call))
     }
 }
 
@@ -367,7 +503,7 @@ impl StorageBackend for SimFile {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.with(|inner| {
-            match inner.fault(true) {
+            match inner.fault(None) {
                 Some(Fault::Read(error)) => return Err(errno(error)),
                 Some(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 None => {}

@@ -12,6 +12,7 @@ mod healing;
 mod heartbeats;
 mod history;
 mod learning;
+mod lost_writes;
 mod power;
 mod reading;
 mod recorded;

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::trace::{Digest, Recording, Rig, World, judge, open_on, scanned};
 use super::*;
 use crate::cache::aside;
-use crate::cache::store::sim_disk::{Call, Medium, SimDisk};
+use crate::cache::store::sim_disk::{Call, Logged, Medium, SimDisk};
 use crate::cache::store::{Store, Table};
 use crate::cache::writes::Writes;
 
@@ -17,15 +17,9 @@ const EVENTS_PER_FOLD: usize = 50;
 /// One in so many cuts is followed by another at each call of the opening.
 const CUT_AGAIN_EVERY: usize = 4;
 
-fn calls(disk: &SimDisk) -> Vec<Call> {
-    disk.take_log().into_iter().map(|of| of.call).collect()
-}
-
 /// One run without any trouble.
 struct Run {
-    /// Calls until the first open was done.
-    made: usize,
-    calls: Vec<Call>,
+    calls: Vec<Logged>,
     world: World,
     /// How many calls there had been when each commit was done, and which RV that made the collections of.
     commits: Vec<(usize, u64)>,
@@ -39,7 +33,6 @@ async fn run() -> Run {
     let path = folder.path().join("cache.redb");
     disk.start_log(&path);
     let mut rig = Rig::new(&disk, &path);
-    let made = disk.calls() as usize;
     let recording = Recording::of(&rig.cache);
     let mut commits = Vec::new();
     rig.begin();
@@ -64,8 +57,7 @@ async fn run() -> Run {
     // That closes the file in good order; it is cut, too.
     drop((cache, feeds, recording));
     Run {
-        made,
-        calls: calls(&disk),
+        calls: disk.take_log(),
         world,
         commits,
         states,
@@ -77,15 +69,8 @@ impl Run {
     async fn assert_prefix(&self, cut: usize, path: &Path, cache: &Arc<Cache>) {
         let status = cache.status(now());
         assert_eq!(status.backing, "disk", "{cut}: {:?}", status.condition);
-        // A file that was not yet made whole is no store of anybody's.
-        if cut < self.made {
-            aside::existing(path)
-                .iter()
-                .for_each(|aside| std::fs::remove_file(aside).expect("there"));
-        } else {
-            assert_eq!(status.condition, None, "{cut}");
-            assert!(aside::existing(path).is_empty(), "{cut}");
-        }
+        assert_eq!(status.condition, None, "{cut}");
+        assert!(aside::existing(path).is_empty(), "{cut}");
         let done = self.commits.partition_point(|(calls, _)| *calls <= cut);
         let store = cache.shared.lock().store.clone();
         let found = scanned(store.as_ref());
@@ -108,7 +93,10 @@ async fn a_power_cut_at_any_write_or_sync_loses_no_commit_and_half_of_none() {
     let started = std::time::Instant::now();
     let run = run().await;
     assert!(run.calls.len() > 10 * EVENTS / EVENTS_PER_COMMIT);
-    let (run, made) = (&run, run.made);
+    let unnamed = run.calls.iter().filter(|of| of.durably_named.is_none());
+    let unnamed = unnamed.count();
+    assert!(unnamed > 5, "the first file has its name when it is whole");
+    let run = &run;
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             scope.spawn(move || {
@@ -120,7 +108,7 @@ async fn a_power_cut_at_any_write_or_sync_loses_no_commit_and_half_of_none() {
         }
     });
     println!(
-        "{} calls, {made} until it was made; {:?}",
+        "{} calls, {unnamed} until the first file had its name; {:?}",
         run.calls.len(),
         started.elapsed()
     );
@@ -131,39 +119,64 @@ async fn cut_at_each(run: &Run, thread: usize) {
     let path = folder.path().join("cache.redb");
     let disk = Arc::new(SimDisk::default());
     let mut medium = Medium::default();
-    for (cut, call) in run.calls.iter().enumerate() {
+    for (cut, logged) in run.calls.iter().enumerate() {
         // A sync that was under way has brought any part of it to the disk.
-        if !matches!(call, Call::Sync) {
-            medium.apply(call.clone());
+        let is_sync = matches!(logged.call, Call::Sync);
+        if !is_sync {
+            medium.apply(logged.call.clone());
         }
         if cut % THREADS == thread {
             // Nothing or all of what was not synced is there; and a part of it.
-            for seed in [cut as u64 / 2 % 2, cut as u64 + 2] {
-                let image = medium.after_power_cut(seed);
-                let opening = opened(run, cut, &disk, &path, image.clone()).await;
+            for (name, seed) in [
+                (logged.named, cut as u64 / 2 % 2),
+                (logged.durably_named, cut as u64 + 2),
+            ] {
+                let left = Left {
+                    is_named: name.is_some(),
+                    image: medium.after_power_cut(seed),
+                };
+                let opening = opened(run, cut, &disk, &path, &left).await;
                 if (cut / THREADS).is_multiple_of(CUT_AGAIN_EVERY) {
-                    cut_again(run, cut, &disk, &path, (image, opening)).await;
+                    cut_again(run, cut, &disk, &path, (left, opening)).await;
                 }
             }
         }
-        if matches!(call, Call::Sync) {
+        if is_sync {
             medium.apply(Call::Sync);
         }
     }
 }
 
-/// What opening this image does to the disk.
+/// What a power cut leaves of a file.
+struct Left {
+    /// Else it was being made.
+    is_named: bool,
+    image: Vec<u8>,
+}
+
+impl Left {
+    fn put(&self, disk: &SimDisk, path: &Path) {
+        if self.is_named {
+            return disk.put(path, self.image.clone());
+        }
+        // It is there unless another file was left before.
+        let _ = std::fs::remove_file(path);
+        disk.put(&path.with_extension("redb.new"), self.image.clone());
+    }
+}
+
+/// What opening this does to the disk.
 async fn opened(
     run: &Run,
     cut: usize,
     disk: &Arc<SimDisk>,
     path: &Path,
-    image: Vec<u8>,
-) -> Vec<Call> {
-    disk.put(path, image);
+    left: &Left,
+) -> Vec<Logged> {
+    left.put(disk, path);
     disk.start_log(path);
     let cache = open_on(disk, path);
-    let calls = calls(disk);
+    let calls = disk.take_log();
     run.assert_prefix(cut, path, &cache).await;
     disk.kill();
     calls
@@ -175,16 +188,24 @@ async fn cut_again(
     cut: usize,
     disk: &Arc<SimDisk>,
     path: &Path,
-    (image, opening): (Vec<u8>, Vec<Call>),
+    (left, opening): (Left, Vec<Logged>),
 ) {
-    let mut medium = Medium::synced(image);
-    for (n, call) in opening.into_iter().enumerate() {
-        let is_sync = matches!(call, Call::Sync);
+    let mut medium = match left.is_named {
+        true => Medium::synced(left.image),
+        // It is made anew.
+        false => Medium::default(),
+    };
+    for (n, logged) in opening.into_iter().enumerate() {
+        let is_sync = matches!(logged.call, Call::Sync);
         if !is_sync {
-            medium.apply(call);
+            medium.apply(logged.call);
         }
-        let again = medium.after_power_cut((cut + n) as u64);
-        opened(run, cut, disk, path, again).await;
+        let names = [logged.named, logged.durably_named];
+        let again = Left {
+            is_named: names[n % 2].is_some(),
+            image: medium.after_power_cut((cut + n) as u64),
+        };
+        opened(run, cut, disk, path, &again).await;
         if is_sync {
             medium.apply(Call::Sync);
         }
@@ -192,7 +213,7 @@ async fn cut_again(
 }
 
 /// Large objects, of which a few are left: the file is much longer than what it holds.
-fn sparse(store: &dyn Store) {
+pub(super) fn sparse(store: &dyn Store) {
     let mut random = fastrand::Rng::with_seed(1);
     let noise: Vec<u8> = (0..200_000).map(|_| random.u8(..)).collect();
     let commit = |keys: std::ops::Range<usize>, is_put: bool| {
@@ -237,11 +258,13 @@ fn a_power_cut_while_a_file_is_compacted_leaves_the_old_one_or_the_new() {
             medium.apply(logged.call);
         }
         // The new name may be on the disk as soon as it is given, and the old one until that is synced.
-        let mut found = vec![logged.named.expect("a file")];
-        if found[0] == new || logged.inode == old || cut % 16 == 0 {
-            found.push(old);
+        let mut found = vec![logged.named, logged.durably_named];
+        found.dedup();
+        // The old file is as before while the new one is written.
+        if found == [Some(old)] && logged.inode != old && cut % 16 != 0 {
+            found.clear();
         }
-        for inode in found {
+        for inode in found.into_iter().flatten() {
             disk.put(&path, media[&inode].after_power_cut(cut as u64));
             let store = disk.open(&path).expect("opens");
             assert_eq!(scanned(&store), whole, "{cut}");

@@ -309,9 +309,9 @@ fn learn(cache: &Arc<Cache>, who: &str, uri: &str, body: &str) {
 /// What is in a store, in short.
 pub(super) type Digest = u64;
 
-type Rows = BTreeMap<(Table, Vec<u8>), Bytes>;
+pub(super) type Rows = BTreeMap<(Table, Vec<u8>), Bytes>;
 
-fn digest(rows: &Rows) -> Digest {
+pub(super) fn digest(rows: &Rows) -> Digest {
     let mut hasher = DefaultHasher::new();
     rows.hash(&mut hasher);
     hasher.finish()
