@@ -180,7 +180,7 @@ struct Inner {
     lost: Lost,
     /// Whoever opened a file before the last power cut has nothing any more.
     power_cuts: u64,
-    /// Syncs until one hangs.
+    /// Writes, changes of length and syncs until one hangs.
     stall_after: Option<u64>,
     stalled: usize,
     largest_read: usize,
@@ -334,9 +334,13 @@ impl SimDisk {
         std::mem::take(&mut inner.failed)
     }
 
-    /// So many syncs end, and then none, until [`go_on`](Self::go_on).
-    pub(in crate::cache) fn stall_syncs(&self, after: u64) {
+    /// So many writes, changes of length and syncs end, and then none, until [`go_on`](Self::go_on).
+    pub(in crate::cache) fn stall(&self, after: u64) {
         self.lock().stall_after = Some(after);
+    }
+
+    pub(in crate::cache) fn is_stalled(&self) -> bool {
+        self.lock().stalled > 0
     }
 
     pub(in crate::cache) fn go_on(&self) {
@@ -344,12 +348,27 @@ impl SimDisk {
         self.stall_changed.notify_all();
     }
 
+    /// While calls hang.
+    fn hang(&self) {
+        let mut inner = self.lock();
+        if let Some(after @ 1..) = &mut inner.stall_after {
+            *after -= 1;
+            return;
+        }
+        while inner.stall_after == Some(0) {
+            inner.stalled += 1;
+            self.stall_changed.notify_all();
+            inner = (self.stall_changed.wait(inner)).unwrap_or_else(PoisonError::into_inner);
+            inner.stalled -= 1;
+        }
+    }
+
     /// In bytes; whoever reads has made room for them.
     pub(in crate::cache) fn largest_read(&self) -> usize {
         self.lock().largest_read
     }
 
-    /// Waits until a sync hangs.
+    /// Waits until a call hangs.
     pub(in crate::cache) fn await_stalled(&self) {
         let mut inner = self.lock();
         while inner.stalled == 0 && inner.stall_after.is_some() {
@@ -373,6 +392,7 @@ impl Filesystem for Files {
     }
 
     fn sync_names(&self, _: &Path) -> io::Result<()> {
+        self.0.hang();
         // No file has this inode.
         self.0.lock().change(0, Call::SyncNames)
     }
@@ -492,6 +512,7 @@ impl SimFile {
     }
 
     fn change(&self, call: Call) -> io::Result<()> {
+        self.disk.hang();
         self.with(|inner| inner.change(self.inode, call))
     }
 }
@@ -524,17 +545,6 @@ impl StorageBackend for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut inner = self.disk.lock();
-        if let Some(after @ 1..) = &mut inner.stall_after {
-            *after -= 1;
-        }
-        while inner.stall_after == Some(0) {
-            inner.stalled += 1;
-            self.disk.stall_changed.notify_all();
-            inner = (self.disk.stall_changed.wait(inner)).unwrap_or_else(PoisonError::into_inner);
-            inner.stalled -= 1;
-        }
-        drop(inner);
         self.change(Call::Sync)
     }
 

@@ -1,4 +1,5 @@
-//! A sync fails, and what it lost is lost: an operating system tells such an error once, and takes the pages for written.
+//! A store on a disk that fails: each of its calls, in each way that an operating system tells; and syncs that lose what they should have
+//! written, which it tells once, and then takes the pages for written.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +16,14 @@ use crate::cache::store::{RedbStore, Store, StoreError, Table};
 use crate::cache::writes::Writes;
 
 const LOST: [Lost; 3] = [Lost::Kept, Lost::KeptForAWhile, Lost::Dropped];
-const FAULT: Fault = Fault::Sync(Errno::EIO);
+const SYNC: Fault = Fault::Sync(Errno::EIO);
+const FAULTS: [Fault; 5] = [
+    Fault::Write(Errno::ENOSPC),
+    Fault::Write(Errno::EIO),
+    Fault::Write(Errno::EROFS),
+    Fault::Read(Errno::EIO),
+    Fault::ShortRead,
+];
 /// In calls of the disk.
 const CUT_EVERY: u64 = 11;
 
@@ -47,7 +55,7 @@ struct Lossy {
     elsewhere: (tempfile::TempDir, Arc<SimDisk>),
     failures: usize,
     cuts: usize,
-    most_syncs: u64,
+    most_calls: u64,
 }
 
 impl Lossy {
@@ -72,7 +80,7 @@ impl Lossy {
             disk,
             failures: 0,
             cuts: 0,
-            most_syncs: 0,
+            most_calls: 0,
         }
     }
 
@@ -134,11 +142,10 @@ impl Lossy {
         }
     }
 
-    /// Does it while one sync fails, or all from one on; `false`: it has not so many.
-    fn fails(&mut self, work: Work, after: u64) -> bool {
+    /// Does it while one call fails, or all from one on; `false`: it has not so many.
+    fn fails(&mut self, work: Work, fault: Fault, after: u64, is_once: bool) -> bool {
         let before = self.possible.clone();
-        let is_once = self.random.bool();
-        self.disk.arm(FAULT, after, is_once);
+        self.disk.arm(fault, after, is_once);
         let done = self.work(work);
         let failed = self.disk.disarm();
         if self.store.is_none() {
@@ -148,14 +155,18 @@ impl Lossy {
         self.assert_cuts(&before);
         if failed == 0 {
             done.expect("nothing failed");
-            self.most_syncs = self.most_syncs.max(after);
+            self.most_calls = self.most_calls.max(after);
             return false;
         }
         // Whoever closes a file in good order, that which was compacted too, is not told whether it could.
         let is_told = matches!(work, Work::Commit | Work::Fold);
         assert!(
             !is_told || done.is_err(),
-            "{work:?} {after} was not noticed"
+            "{work:?}: {fault:?} after {after} calls was not noticed"
+        );
+        assert!(
+            !matches!(done, Err(StoreError::Damaged(_))),
+            "{work:?}: {fault:?} after {after} calls is no damage"
         );
         self.failures += 1;
         true
@@ -176,6 +187,13 @@ impl Lossy {
         }
         let now = scanned(self.store());
         assert!(self.possible.contains(&now), "{} failures", self.failures);
+    }
+
+    /// Opens it anew, as after a kill, so that all is read from the disk.
+    fn forget_what_was_read(&mut self) {
+        self.disk.kill();
+        self.store = None;
+        self.store = Some(self.disk.open(&self.path()).expect("opens"));
     }
 
     fn go_on(&mut self, commits: usize) {
@@ -215,7 +233,8 @@ fn a_sync_that_fails_and_loses_what_it_should_have_written_takes_no_commit_with_
                 for after in 0.. {
                     lossy.go_on(1);
                     lossy.learn();
-                    if !lossy.fails(work, after) {
+                    let is_once = lossy.random.bool();
+                    if !lossy.fails(work, SYNC, after, is_once) {
                         break;
                     }
                     lossy.go_on(2);
@@ -228,7 +247,7 @@ fn a_sync_that_fails_and_loses_what_it_should_have_written_takes_no_commit_with_
             "{lost:?}: {failures} failures, {cuts} power cuts in {:?}",
             begun.elapsed()
         );
-        assert!(lossy.most_syncs > 3 && failures > 8 * ROUNDS && cuts > failures);
+        assert!(lossy.most_calls > 3 && failures > 8 * ROUNDS && cuts > failures);
     });
 }
 
@@ -261,12 +280,13 @@ fn a_compaction_whose_sync_fails_takes_no_commit_with_it() {
     let long = &long_file();
     on_each(|lost| {
         let (mut failures, mut cuts) = (0, 0);
-        for after in 0.. {
+        for after in 0_u64.. {
             let mut lossy = Lossy::new(lost, Some(long.clone()));
             lossy.go_on(1);
             let old = inode(&lossy.path());
             lossy.disk.cut_every(&lossy.path(), 40);
-            if !lossy.fails(Work::Compact, after) {
+            let is_once = after.is_multiple_of(2);
+            if !lossy.fails(Work::Compact, SYNC, after, is_once) {
                 assert_ne!(old, inode(&lossy.path()), "it was compacted");
                 break;
             }
@@ -277,5 +297,62 @@ fn a_compaction_whose_sync_fails_takes_no_commit_with_it() {
         }
         println!("{lost:?}: {failures} failures, {cuts} power cuts");
         assert!(failures > 5 && cuts > failures);
+    });
+}
+
+#[test]
+fn each_error_at_each_call_once_or_for_good_loses_nothing() {
+    std::thread::scope(|scope| {
+        for fault in FAULTS {
+            scope.spawn(move || {
+                let begun = Instant::now();
+                let mut lossy = Lossy::new(Lost::Kept, None);
+                for work in [Work::Commit, Work::Fold, Work::Restart] {
+                    for is_once in [true, false] {
+                        for after in 0.. {
+                            lossy.go_on(1);
+                            lossy.learn();
+                            lossy.forget_what_was_read();
+                            if !lossy.fails(work, fault, after, is_once) {
+                                break;
+                            }
+                        }
+                    }
+                }
+                lossy.assert_nothing_is_set_aside();
+                let failures = lossy.failures;
+                println!("{fault:?}: {failures} failures in {:?}", begun.elapsed());
+                assert!(failures > 20);
+            });
+        }
+    });
+}
+
+#[test]
+fn each_error_at_each_call_of_a_compaction_loses_nothing() {
+    let long = &long_file();
+    std::thread::scope(|scope| {
+        for fault in FAULTS {
+            scope.spawn(move || {
+                let begun = Instant::now();
+                let mut failures = 0;
+                for is_once in [true, false] {
+                    for after in 0.. {
+                        let mut lossy = Lossy::new(Lost::Kept, Some(long.clone()));
+                        lossy.go_on(1);
+                        let old = inode(&lossy.path());
+                        if !lossy.fails(Work::Compact, fault, after, is_once) {
+                            assert_ne!(old, inode(&lossy.path()), "it was compacted");
+                            break;
+                        }
+                        lossy.go_on(1);
+                        lossy.assert_nothing_is_set_aside();
+                        failures += 1;
+                    }
+                }
+                println!("{fault:?}: {failures} failures in {:?}", begun.elapsed());
+                assert!(failures > 1);
+            });
+        }
     });
 }
