@@ -19,6 +19,9 @@ const NEEDED: &[(&str, &str)] = &[
 /// The tests alone run JavaScript.
 const FOR_TESTS: &[(&str, &str)] = &[("node", "nodejs"), ("npm", "npm")];
 
+/// The bench alone compares.
+const FOR_BENCH: &[(&str, &str)] = &[("nginx", "nginx")];
+
 /// Makes sure of the system programs that the demo runs.
 pub(crate) fn for_demo() -> Result<()> {
     ensure(&[])
@@ -35,6 +38,11 @@ pub(crate) fn for_instructions() -> Result<()> {
         return Ok(());
     }
     install(&["valgrind"])
+}
+
+/// Makes sure of the system programs that the bench runs.
+pub(crate) fn for_bench() -> Result<()> {
+    ensure(FOR_BENCH)
 }
 
 /// Root is asked for first, since nothing of the tests works without.

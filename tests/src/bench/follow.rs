@@ -120,7 +120,13 @@ impl Drop for Follower {
 }
 
 /// Lists, so that Holdfast has the collection, and watches from there.
-async fn open(connection: &mut Connection, path: &str) -> Result<Incoming> {
+pub(super) async fn open(connection: &mut Connection, path: &str) -> Result<Incoming> {
+    let version = list(connection, path).await?;
+    watch(connection, path, version).await
+}
+
+/// Lists; the resourceVersion.
+pub(super) async fn list(connection: &mut Connection, path: &str) -> Result<u64> {
     let (_, _, mut list) = connection.stream(path).await?;
     let mut version = None;
     while let Some(frame) = list.frame().await {
@@ -128,13 +134,21 @@ async fn open(connection: &mut Connection, path: &str) -> Result<Incoming> {
             version = version.or_else(|| version_of(chunk));
         }
     }
-    let version = version.context("a list without a resourceVersion")?;
+    version.context("a list without a resourceVersion")
+}
+
+/// Watches from a resourceVersion on; returns when the watch was accepted.
+pub(super) async fn watch(
+    connection: &mut Connection,
+    path: &str,
+    version: u64,
+) -> Result<Incoming> {
     let watch = format!("{path}?watch=true&allowWatchBookmarks=true&resourceVersion={version}");
     let (_, _, watch) = connection.stream(&watch).await?;
     Ok(watch)
 }
 
-async fn read(mut watch: Incoming, seen: &Mutex<Vec<(u64, Instant)>>) -> Result<()> {
+pub(super) async fn read(mut watch: Incoming, seen: &Mutex<Vec<(u64, Instant)>>) -> Result<()> {
     let mut rest: Vec<u8> = Vec::new();
     while let Some(frame) = watch.frame().await {
         let Ok(chunk) = frame?.into_data() else {

@@ -3,18 +3,25 @@
 //! A part fills a [`Report`] with rows; it takes each figure several times, and where two arms are compared it takes them in
 //! turn. Nothing here passes or fails by a time: what a figure must not exceed on any machine is a test elsewhere.
 
+pub mod arm;
 pub mod cache;
 pub mod client;
 pub mod follow;
 pub mod kernel;
 pub mod load;
 pub mod long;
+pub mod nginx;
+pub mod other;
 pub mod outage;
+pub mod pin;
+pub mod plot;
 pub mod pods;
 pub mod process;
+pub mod proxy;
 pub mod replay;
 pub mod report;
 pub mod rig;
+pub mod size;
 pub mod within;
 
 use anyhow::Result;
@@ -32,7 +39,14 @@ pub struct Part {
 
 /// All parts, in the order they are run.
 pub fn parts() -> impl Iterator<Item = &'static Part> {
-    let groups = [cache::PARTS, outage::PARTS, kernel::PARTS, long::PARTS];
+    let groups = [
+        cache::PARTS,
+        proxy::PARTS,
+        outage::PARTS,
+        kernel::PARTS,
+        size::PARTS,
+        long::PARTS,
+    ];
     groups.into_iter().flatten()
 }
 

@@ -1,8 +1,11 @@
 //! What the kernel and Holdfast's own metrics tell of its process.
 
 use std::fs;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::time::ClockId;
+use nix::unistd::Pid;
 
 use crate::Holdfast;
 
@@ -41,17 +44,31 @@ pub fn written(pid: u32) -> Result<u64> {
     Ok(line.context("write_bytes")?.parse()?)
 }
 
-/// Seconds of CPU of all threads that live.
+/// Seconds of CPU of all threads, ended ones too: what `/proc/PID/task/*/schedstat` adds up to, as the kernel adds it.
 pub fn cpu(pid: u32) -> Result<f64> {
-    let mut nanoseconds = 0_u64;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let schedstat = fs::read_to_string(task?.path().join("schedstat"));
-        // A thread that ended meanwhile.
-        let Ok(schedstat) = schedstat else { continue };
-        let ran = schedstat.split(' ').next().unwrap_or_default();
-        nanoseconds += ran.parse::<u64>()?;
+    let pid = Pid::from_raw(i32::try_from(pid)?);
+    let spent = ClockId::pid_cpu_clock_id(pid)
+        .and_then(ClockId::now)
+        .with_context(|| format!("no CPU clock of {pid}"))?;
+    Ok(Duration::from(spent).as_secs_f64())
+}
+
+/// Bytes of the link so far, both ways, as the network namespace of the calling thread sees it.
+pub fn link() -> Result<u64> {
+    let devices = fs::read_to_string("/proc/thread-self/net/dev")?;
+    let line = devices
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("eth0:"));
+    let counters = line.context("no eth0")?;
+    let counters = counters
+        .split_whitespace()
+        .map(str::parse)
+        .collect::<Result<Vec<u64>, _>>()?;
+    // `man 5 proc_pid_net`: eight columns of what was received, the first of them bytes, then those of what was sent.
+    match counters.as_slice() {
+        [received, _, _, _, _, _, _, _, sent, ..] => Ok(received + sent),
+        _ => bail!("no counters of eth0: {counters:?}"),
     }
-    Ok(nanoseconds as f64 / 1e9)
 }
 
 /// The sum of a metric over its labels; `None` if there is none of that name.

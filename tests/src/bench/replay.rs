@@ -22,6 +22,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -170,12 +171,19 @@ impl Replay {
 
     /// Plays events, and returns when the last one was handed to every watcher's connection.
     pub fn play(&self, train: Train) -> Result<Played> {
-        let (done, played) = std::sync::mpsc::channel();
+        let played = self.begin(train).blocking_recv();
+        played.context("the replay ended")
+    }
+
+    /// As [`Replay::play`], for those who can't block.
+    pub fn begin(&self, train: Train) -> oneshot::Receiver<Played> {
+        let (done, played) = oneshot::channel();
         let upstream = Arc::clone(&self.upstream);
         self.runtime.spawn(async move {
+            // Whoever began it may have left.
             let _ = done.send(upstream.play(train).await);
         });
-        played.recv().context("the replay ended")
+        played
     }
 }
 

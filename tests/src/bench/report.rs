@@ -18,16 +18,38 @@ pub struct Row {
     pub aim: &'static str,
 }
 
+/// How one figure is spread, for a plot.
+pub struct Curve {
+    /// What is measured: the curves of one plot.
+    pub what: String,
+    pub arm: &'static str,
+    /// Of all repeats, in ascending order.
+    pub values: Vec<f64>,
+}
+
 /// The rows of one run.
 #[derive(Default)]
 pub struct Report {
     rows: Vec<Row>,
+    curves: Vec<Curve>,
 }
 
 impl Report {
     pub fn add(&mut self, row: Row) {
         eprintln!("  {}", row.line());
         self.rows.push(row);
+    }
+
+    pub fn draw(&mut self, curve: Curve) {
+        self.curves.push(curve);
+    }
+
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    pub fn curves(&self) -> &[Curve] {
+        &self.curves
     }
 
     /// A table in Markdown.
@@ -62,8 +84,17 @@ impl Report {
     }
 }
 
+impl Curve {
+    /// Of values in any order.
+    pub fn new(what: String, arm: &'static str, mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        Self { what, arm, values }
+    }
+}
+
 impl Row {
-    fn summary(&self) -> (f64, f64, f64) {
+    /// Median, least and greatest.
+    pub fn summary(&self) -> (f64, f64, f64) {
         let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
         let at = |share: f64| percentile(&sorted, share);

@@ -4,16 +4,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use http::Method;
 use serde_json::json;
 
+use super::arm::{Arm, DIRECT, HOLDFAST, NGINX, OTHER};
 use super::client::Client;
 use super::load::slowly;
+use super::nginx::{self, Nginx};
+use super::other::Other;
+use super::pin::Pinning;
 use super::pods::NAMESPACE;
 use super::process;
 use super::replay::{Recording, Replay};
+use super::report;
 use super::within::within;
 use crate::holdfast::{LISTEN, Settings};
 use crate::node::CONTROL_PLANE;
@@ -46,15 +51,21 @@ pub struct Rig<'a> {
     /// The same reader through Holdfast.
     pub through: Client,
     pub admin: Client,
+    /// One more proxy, put beside the others.
+    pub other: Option<Other>,
     /// How often each figure is taken.
     pub repeats: usize,
     /// How long the parts of `long` are; each has its own length without it.
     pub minutes: Option<u32>,
+    /// Which cores run what.
+    pub pinning: Pinning,
+    nginx: Option<Nginx>,
 }
 
 impl<'a> Rig<'a> {
     /// Starts the real API server, records of it what the replay needs, and installs Holdfast.
     pub fn new(node: &'a Node, repeats: usize) -> Result<Self> {
+        let pinning = Pinning::new()?;
         let api = ApiServer::start(node)?;
         prepare(&api)?;
         let holdfast = Holdfast::install(node, &api)?;
@@ -71,9 +82,68 @@ impl<'a> Rig<'a> {
             direct,
             admin,
             api,
+            other: None,
             repeats,
             minutes: None,
+            pinning,
+            nginx: None,
         })
+    }
+
+    /// What there is to compare, the API server itself first.
+    pub fn arms(&self) -> Vec<&'static str> {
+        let other = self.other.as_ref().map(|_| OTHER);
+        [DIRECT, NGINX, HOLDFAST].into_iter().chain(other).collect()
+    }
+
+    /// One of [`Rig::arms`], as it runs now.
+    pub fn arm(&mut self, name: &str) -> Result<Arm> {
+        let (client, pids) = match name {
+            DIRECT => (self.direct.clone(), Vec::new()),
+            NGINX => (self.direct.dialling(nginx::LISTEN)?, vec![self.nginx()?]),
+            HOLDFAST => (self.through.clone(), vec![self.pid()?]),
+            OTHER => {
+                let other = self.other.as_ref().context("there is no other proxy")?;
+                let client = self.direct.dialling(&other.address)?.trusting(&other.ca)?;
+                (client, other.pids.clone())
+            }
+            _ => bail!("there is no arm {name}"),
+        };
+        Ok(Arm { client, pids })
+    }
+
+    /// A proxy that has done nothing yet, if it is one that the rig starts.
+    pub fn renew(&mut self, arm: &str) -> Result<()> {
+        match arm {
+            NGINX => self.nginx = None,
+            HOLDFAST => self.fresh()?,
+            _ => (),
+        }
+        Ok(())
+    }
+
+    fn nginx(&mut self) -> Result<u32> {
+        let running = match self.nginx.take() {
+            Some(nginx) => nginx,
+            None => self
+                .pinning
+                .proxy(|| Nginx::start(self.node, &self.api, &server()))?,
+        };
+        Ok(self.nginx.insert(running).worker())
+    }
+
+    /// Machine, kernel, commit, and what else a figure depends on, in one line.
+    pub fn origin(&self) -> Result<String> {
+        let (machine, nginx) = (report::origin()?, nginx::version()?);
+        Ok(format!("{machine}, {nginx}; {}", self.pinning.said()))
+    }
+
+    /// What answers at the API server's address now.
+    pub fn upstream(&self) -> &'static str {
+        match self.replay {
+            Some(_) => "replay",
+            None => "kube-apiserver",
+        }
     }
 
     /// The replay in the API server's place.
@@ -118,7 +188,7 @@ impl<'a> Rig<'a> {
             }
         }
         self.holdfast.configure(&settings)?;
-        self.holdfast.start()?;
+        self.pinning.proxy(|| self.holdfast.start())?;
         let namespace = match self.replay {
             Some(_) => CANARY,
             None => "default",

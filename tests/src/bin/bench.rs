@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use holdfast_tests::Node;
-use holdfast_tests::bench::{Report, Rig, parts, report};
+use holdfast_tests::bench::{Report, Rig, other, parts, plot};
 
 #[derive(Parser)]
 struct Args {
@@ -25,6 +25,15 @@ struct Args {
     /// Write the figures to this file as CSV, too.
     #[arg(long)]
     csv: Option<PathBuf>,
+    /// Draw the figures into this folder as SVG, too.
+    #[arg(long)]
+    plots: Option<PathBuf>,
+    /// Put one more proxy beside the others: ADDRESS,CA,PID, the last two if they can't be found out.
+    #[arg(long, value_name = "ADDRESS[,CA[,PID]]")]
+    other: Option<other::Asked>,
+    /// Start that proxy by this, in the node's network namespace, with UPSTREAM, CA, CERT, KEY and LISTEN set.
+    #[arg(long, value_name = "COMMAND", requires = "other")]
+    other_command: Option<String>,
 }
 
 fn main() -> Result<()> {
@@ -45,14 +54,23 @@ fn main() -> Result<()> {
     let started = Instant::now();
     let mut rig = Rig::new(&node, args.repeats)?;
     rig.minutes = args.minutes;
+    if let Some(asked) = &args.other {
+        let command = args.other_command.as_deref();
+        let found = rig.pinning.proxy(|| asked.find(&node, &rig.api, command))?;
+        rig.other = Some(found);
+    }
     let mut figures = Report::default();
     for part in wanted {
         eprintln!("{}: {}", part.name, part.what);
         (part.run)(&mut rig, &mut figures)?;
     }
-    println!("{}\n\n{}", report::origin()?, figures.table());
+    let origin = rig.origin()?;
+    println!("{origin}\n\n{}", figures.table());
     if let Some(path) = &args.csv {
         fs::write(path, figures.csv())?;
+    }
+    if let Some(folder) = &args.plots {
+        plot::draw(&figures, &origin, folder)?;
     }
     eprintln!("done in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
