@@ -57,11 +57,7 @@ pub async fn run(config: Config, filter: FilterHandle) -> anyhow::Result<()> {
     let upstream = Upstream::new(&config.upstream, tag_with(&tagger), metrics.clone())?;
     let cache = Cache::open(&config.cache);
     let identity = Identity::new(&config.tokens);
-    if let Some(keys) = cache.issuer_keys()
-        && let Err(error) = identity.set_keys(keys)
-    {
-        tracing::warn!(%error, "the issuer's keys that were kept can't be used");
-    }
+    keys::restore(&cache, &identity);
     let serve = Arc::new(Serve {
         terminator,
         identity,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::identity::IssuerKeys;
+use crate::cache::Cache;
+use crate::identity::{Identity, IssuerKeys};
 use crate::policy::Uplink;
 use crate::runtime::latest::Follower;
 use crate::serve::Serve;
@@ -22,14 +23,23 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Fetches the keys as soon as the uplink allows it, then every hour, until `stop`.
 pub(super) async fn refresh(serve: Arc<Serve>, stop: CancellationToken) {
     let mut uplink = serve.upstream.follow();
+    let mut is_known = serve.cache.issuer_keys().is_some();
     stop.run_until_cancelled(async {
         loop {
             if uplink.get() == Uplink::Down {
-                uplink.changed().await;
+                match is_known {
+                    true => uplink.changed().await,
+                    // The disk that they are on may come late.
+                    false => pause(&mut uplink).await,
+                }
+                is_known = is_known || restore(&serve.cache, &serve.identity);
                 continue;
             }
             match fetch(&serve).await {
-                Ok(()) => fresh_for_a_while(&serve).await,
+                Ok(()) => {
+                    is_known = true;
+                    fresh_for_a_while(&serve).await;
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the issuer's keys could not be fetched");
                     pause(&mut uplink).await;
@@ -38,6 +48,17 @@ pub(super) async fn refresh(serve: Arc<Serve>, stop: CancellationToken) {
         }
     })
     .await;
+}
+
+/// The keys that were kept, if there are any.
+pub(super) fn restore(cache: &Cache, identity: &Identity) -> bool {
+    let Some(keys) = cache.issuer_keys() else {
+        return false;
+    };
+    if let Err(error) = identity.set_keys(keys) {
+        tracing::warn!(%error, "the issuer's keys that were kept can't be used");
+    }
+    true
 }
 
 /// After a failed fetch: not longer than until the uplink is another than before it. What is read while no key is known is not

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::store::{Store, StoreError};
-use super::{Shared, last, renew};
+use super::{Shared, last, late_disk, renew};
 use crate::runtime::blocking;
 
 /// How long nothing was written until there is time to put the store in order. Longer than the second in which a controller
@@ -26,6 +26,7 @@ pub(super) async fn run(shared: &Arc<Shared>, interval: Duration, stop: Cancella
             () = tokio::time::sleep(interval) => {}
             () = shared.commit_now.notified() => {}
         }
+        late_disk::settle_when_due(shared).await;
         match write(shared).await {
             Written::All => written = Some(Instant::now()),
             Written::Nothing if written.is_some_and(|at| at.elapsed() >= IDLE_AFTER) => {

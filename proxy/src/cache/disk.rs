@@ -28,7 +28,7 @@ impl Disk {
         assert_eq!(damaged, 0, "what was written can be read");
         let opened = open::Opened {
             state,
-            on_disk: true,
+            late: None,
             condition: None,
         };
         Cache::of(opened, &config)

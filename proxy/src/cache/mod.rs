@@ -30,6 +30,7 @@ mod headers;
 mod inflate;
 mod key;
 mod last;
+mod late_disk;
 mod later;
 mod learn;
 mod learn_response;
@@ -71,6 +72,7 @@ pub(crate) mod disk;
 mod tests;
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -84,6 +86,7 @@ use crate::policy::Reason;
 use crate::request_info::accept::Encoding;
 use crate::request_info::{RequestInfo, Verb};
 use grants::Granted;
+use late_disk::LateDisk;
 use state::{NotLearnt, State};
 use store::Table;
 
@@ -109,7 +112,10 @@ struct Shared {
     max_age: Vec<config::MaxAge>,
     /// Turns at reading the store for an answer.
     reads: tokio::sync::Semaphore,
-    on_disk: bool,
+    /// The disk that is waited for, while what is learnt is in memory only.
+    late_disk: Mutex<Option<Arc<LateDisk>>>,
+    /// The upstream has answered something.
+    has_heard: AtomicBool,
     /// Why what is learnt does not outlive the process, or what happened to what was learnt before.
     opened: Mutex<Option<String>>,
     /// Why the last commit failed.
@@ -145,7 +151,7 @@ pub struct WatchFormat {
 }
 
 impl Cache {
-    /// Opens the store. Never fails: a damaged file is set aside, an unusable one leaves the cache in memory; `status` says which.
+    /// Opens the store. Never fails: a damaged file is set aside, one that cannot be used leaves the cache in memory until it can; `status` says which.
     pub fn open(config: &config::Cache) -> Arc<Self> {
         Self::of(open::open(config), config)
     }
@@ -153,7 +159,9 @@ impl Cache {
     /// On a disk of one's own, so that faults can be injected.
     #[cfg(test)]
     fn open_on(config: &config::Cache, files: Arc<dyn store::Filesystem>) -> Arc<Self> {
-        let open_store = || store::RedbStore::on(&config.path, files.clone());
+        let path = config.path.clone();
+        let open_store: Arc<open::OpenStore> =
+            Arc::new(move || store::RedbStore::on(&path, files.clone()));
         Self::of(open::open_by(config, &open_store), config)
     }
 
@@ -163,7 +171,8 @@ impl Cache {
             commit_now: tokio::sync::Notify::new(),
             max_age: config.max_age.clone(),
             reads: tokio::sync::Semaphore::new(reading::AT_ONCE),
-            on_disk: opened.on_disk,
+            late_disk: Mutex::new(opened.late.map(Arc::new)),
+            has_heard: AtomicBool::new(false),
             opened: Mutex::new(opened.condition),
             commit_error: Mutex::new(None),
             not_learnt: Warned::default(),
@@ -192,6 +201,7 @@ impl Cache {
         response: &response::Parts,
         now: SystemTime,
     ) -> Option<Learner> {
+        self.shared.hear();
         Learner::new(&self.shared, caller, info, request, response, now)
     }
 
@@ -218,6 +228,7 @@ impl Cache {
         (request, response): (&HeaderMap, &response::Parts),
         now: SystemTime,
     ) -> Option<WriteLearner> {
+        self.shared.hear();
         WriteLearner::new(&self.shared, caller, info, before, (request, response), now)
     }
 
@@ -230,12 +241,14 @@ impl Cache {
         response: &response::Parts,
         now: SystemTime,
     ) -> Option<WatchFeed> {
+        self.shared.hear();
         WatchFeed::new(&self.shared, caller, info, request, response, now)
     }
 
     /// The upstream said 4xx to this read: a 403 takes grants back, a 404 forgets an object that no collection vouches for.
     /// A 401 is about one token: others of the same service account, such as the pod that replaces this one, have theirs.
     pub fn refused(&self, caller: &ServiceAccount, info: &RequestInfo, status: StatusCode) {
+        self.shared.hear();
         let Some(granted) = learn::granted(info) else {
             return;
         };
@@ -263,6 +276,7 @@ impl Cache {
     /// The upstream said 401 or 403 to a watch that was held: what its caller was granted there is over, for a 401 too. That stream
     /// was its own witness, and whoever has a better credential will show it.
     pub fn stream_refused(&self, caller: &ServiceAccount, info: &RequestInfo) {
+        self.shared.hear();
         let Some(Granted::Scope(scope)) = learn::granted(info) else {
             return;
         };
@@ -317,6 +331,23 @@ impl Shared {
     fn lock(&self) -> Locked<'_> {
         // Every change leaves the state sound before it can panic, and a node without a cache is worse than one with yesterday's.
         Locked(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The upstream has answered: said before what it answered is taken in.
+    fn hear(&self) {
+        self.has_heard.store(true, Ordering::SeqCst);
+    }
+
+    fn late_disk(&self) -> Option<Arc<LateDisk>> {
+        let late = self.late_disk.lock();
+        late.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_late_disk(&self, late: Option<Arc<LateDisk>>) {
+        *self
+            .late_disk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = late;
     }
 
     fn wake_if_urgent(&self) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::evict::Pool;
 use super::key::{GroupResource, parse_fact_key, parse_member_key};
+use super::late_disk::LateDisk;
 use super::least::LEAST;
 use super::memory::MemoryStore;
 use super::record::{self, RecordError};
@@ -28,50 +29,65 @@ pub(super) const COLUMNS: &[u8] = b"columns\0";
 /// What was opened, and what is to be said about it.
 pub(super) struct Opened {
     pub(super) state: State,
-    pub(super) on_disk: bool,
+    /// The disk, if it cannot be used yet.
+    pub(super) late: Option<LateDisk>,
     pub(super) condition: Option<String>,
 }
 
 pub(super) fn open(config: &config::Cache) -> Opened {
-    open_by(config, &|| RedbStore::open(&config.path))
+    let path = config.path.clone();
+    let open_store: Arc<OpenStore> = Arc::new(move || RedbStore::open(&path));
+    open_by(config, &open_store)
 }
 
 /// With a store opened in one's own way, so that faults can be injected.
-pub(super) fn open_by(config: &config::Cache, open_store: &OpenStore<'_>) -> Opened {
+pub(super) fn open_by(config: &config::Cache, open_store: &Arc<OpenStore>) -> Opened {
     let started = Instant::now();
     let opened = loop {
-        match open_disk(config, open_store) {
+        match open_once(config, open_store.as_ref()) {
             Err(StoreError::InUse) if started.elapsed() < MAX_WAIT_FOR_STORE => {
                 std::thread::sleep(Duration::from_millis(20));
-            }
-            // It was set aside: the next attempt makes a new one.
-            Err(error) if error.is_of_the_file() && !config.path.exists() => {
-                break open_disk(config, open_store);
             }
             opened => break opened,
         }
     };
-    let opened = opened.unwrap_or_else(|error| in_memory(config, &error));
+    let opened = opened.unwrap_or_else(|error| in_memory(config, open_store, &error));
     if let Some(condition) = &opened.condition {
         tracing::warn!(path = %config.path.display(), "{condition}");
     }
     opened
 }
 
-fn in_memory(config: &config::Cache, error: &StoreError) -> Opened {
-    let max_bytes = config.max_bytes.min(MAX_MEMORY_BYTES);
-    Opened {
-        state: State::new(Arc::new(MemoryStore::default()), config.secrets, max_bytes),
-        on_disk: false,
-        condition: Some(format!(
-            "{error}; what is learnt is kept in memory only, until Holdfast is started again"
-        )),
+/// What is damaged is set aside, and a new one made.
+pub(super) fn open_once(
+    config: &config::Cache,
+    open_store: &OpenStore,
+) -> Result<Opened, StoreError> {
+    match open_disk(config, open_store) {
+        Err(error) if error.is_of_the_file() && !config.path.exists() => {
+            open_disk(config, open_store)
+        }
+        opened => opened,
     }
 }
 
-type OpenStore<'o> = dyn Fn() -> Result<RedbStore, StoreError> + 'o;
+fn in_memory(config: &config::Cache, open_store: &Arc<OpenStore>, error: &StoreError) -> Opened {
+    let max_bytes = config.max_bytes.min(MAX_MEMORY_BYTES);
+    Opened {
+        state: State::new(Arc::new(MemoryStore::default()), config.secrets, max_bytes),
+        late: Some(LateDisk::new(config, open_store)),
+        condition: Some(in_memory_only(error)),
+    }
+}
 
-fn open_disk(config: &config::Cache, open_store: &OpenStore<'_>) -> Result<Opened, StoreError> {
+/// What is said while the disk cannot be used.
+pub(super) fn in_memory_only(error: &StoreError) -> String {
+    format!("{error}; what is learnt is kept in memory only, until the disk can be used")
+}
+
+pub(super) type OpenStore = dyn Fn() -> Result<RedbStore, StoreError> + Send + Sync;
+
+fn open_disk(config: &config::Cache, open_store: &OpenStore) -> Result<Opened, StoreError> {
     let store = Arc::new(open_store()?);
     let mut state = State::new(store.clone(), config.secrets, config.max_bytes);
     let opened = config.tail.as_deref().map(|path| {
@@ -110,7 +126,7 @@ fn open_disk(config: &config::Cache, open_store: &OpenStore<'_>) -> Result<Opene
     }
     Ok(Opened {
         state,
-        on_disk: true,
+        late: None,
         condition: (!conditions.is_empty()).then(|| conditions.join("; ")),
     })
 }
@@ -277,7 +293,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("new/cache.redb");
         let opened = open(&config(&path));
-        assert!(opened.on_disk && opened.condition.is_none());
+        assert!(opened.late.is_none() && opened.condition.is_none());
         let mode = std::fs::metadata(&path)
             .expect("a file")
             .permissions()
@@ -292,7 +308,7 @@ mod tests {
         for rubbish in [&b"rubbish"[..], &[0; 8192], &[0xff; 100_000]] {
             std::fs::write(&path, rubbish).expect("written");
             let opened = open(&config(&path));
-            assert!(opened.on_disk, "{:?}", opened.condition);
+            assert!(opened.late.is_none(), "{:?}", opened.condition);
             assert!(opened.condition.expect("said so").contains("damaged-"));
             assert_eq!(aside(folder.path()).len(), 1);
         }
@@ -307,7 +323,7 @@ mod tests {
         for len in [whole.len() / 2, 4096, 100, 1] {
             std::fs::write(&path, &whole[..len]).expect("written");
             let opened = open(&config(&path));
-            assert!(opened.on_disk && opened.condition.is_some(), "{len}");
+            assert!(opened.late.is_none() && opened.condition.is_some(), "{len}");
         }
     }
 
@@ -315,12 +331,12 @@ mod tests {
     fn a_path_that_cannot_be_used_leaves_the_cache_in_memory() {
         let folder = tempfile::tempdir().expect("a folder");
         let opened = open(&config(folder.path()));
-        assert!(!opened.on_disk && opened.condition.is_some());
+        assert!(opened.late.is_some() && opened.condition.is_some());
         let held = folder.path().join("cache.redb");
         let first = open(&config(&held));
-        assert!(first.on_disk);
+        assert!(first.late.is_none());
         let second = open(&config(&held));
-        assert!(!second.on_disk, "another process has it");
+        assert!(second.late.is_some(), "another process has it");
         assert_eq!(aside(folder.path()).len(), 0);
     }
 }

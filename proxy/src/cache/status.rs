@@ -65,7 +65,7 @@ pub(super) fn status(shared: &Shared, now: u64) -> CacheStatus {
         .clone();
     let state = shared.lock();
     // Until there is a new one, what is learnt is in memory.
-    let on_disk = shared.on_disk && !state.store.is_lost();
+    let on_disk = shared.late_disk().is_none() && !state.store.is_lost();
     let disk = state.store.disk_use();
     let full = pressure(&state, now).map(str::to_owned);
     let lost = (state.store.is_lost()).then(|| store::lost(state.store.as_ref()));

@@ -126,9 +126,21 @@ impl Writes {
         self.later.hurry_all();
     }
 
-    /// From now on what is put is kept in this tail, too.
-    pub(super) fn follow(&mut self, tail: Tail) {
+    /// What waits, and what is put from now on, is kept in this tail, too. No commit may run.
+    pub(super) fn follow(&mut self, mut tail: Tail) {
+        for table in Table::ALL {
+            for (key, value) in self.pending.of(table) {
+                tail.put(table, key, value.as_deref());
+            }
+        }
+        for (table, key, value) in self.later.rows() {
+            tail.put(table, key, value.as_deref());
+        }
         self.tail = Some(tail);
+    }
+
+    pub(super) fn take_tail(&mut self) -> Option<Tail> {
+        self.tail.take()
     }
 
     /// All of one change was put: a kill takes it no more.

@@ -11,6 +11,7 @@ mod faults;
 mod healing;
 mod heartbeats;
 mod history;
+mod late_disk;
 mod learning;
 mod power;
 mod reading;

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use http::StatusCode;
 
 use super::*;
-use crate::cache::open::open_by;
+use crate::cache::open::{OpenStore, open_by};
 use crate::cache::store::sim_disk::SimDisk;
 use crate::cache::store::{Each, Snapshot, Store, StoreError, Table};
 use crate::cache::writes::Batch;
@@ -76,7 +76,7 @@ impl World {
     }
 
     /// The text of a LIST at an RV. `None`: there was no such RV.
-    fn list(&self, resource_version: u64, namespace: Option<&str>) -> Option<String> {
+    pub(super) fn list(&self, resource_version: u64, namespace: Option<&str>) -> Option<String> {
         let pods = self.past.get(&resource_version)?.iter();
         let pods = pods.filter(|((of, _), _)| namespace.is_none_or(|namespace| *of == namespace));
         let items: Vec<_> = pods
@@ -96,15 +96,25 @@ pub(super) struct Rig {
 
 /// Opened as ever, but on that disk.
 pub(super) fn open_on(disk: &Arc<SimDisk>, path: &Path) -> Arc<Cache> {
+    open_with_tail(disk, path, None)
+}
+
+pub(super) fn open_with_tail(
+    disk: &Arc<SimDisk>,
+    path: &Path,
+    tail: Option<PathBuf>,
+) -> Arc<Cache> {
     let config = config::Cache {
         path: path.to_owned(),
         max_bytes: 64 << 20,
         commit_interval: Duration::from_secs(1),
         secrets: config::Secrets::Memory,
-        tail: None,
+        tail,
         max_age: Vec::new(),
     };
-    Cache::of(open_by(&config, &|| disk.open(path)), &config)
+    let (disk, path) = (disk.clone(), path.to_owned());
+    let open_store: Arc<OpenStore> = Arc::new(move || disk.open(&path));
+    Cache::of(open_by(&config, &open_store), &config)
 }
 
 impl Rig {
@@ -272,7 +282,7 @@ fn first_version(text: &str) -> u64 {
 }
 
 /// What is answered, whole. `None`: it is refused, or breaks off.
-async fn read(cache: &Arc<Cache>, who: &str, uri: &str) -> Option<String> {
+pub(super) async fn read(cache: &Arc<Cache>, who: &str, uri: &str) -> Option<String> {
     let answer = cache.answer(&caller(who), &info(uri), &headers(ACCEPT, JSON), now());
     let response = match answer {
         Ok(Answer::Response(response)) => response,
@@ -296,7 +306,7 @@ async fn read(cache: &Arc<Cache>, who: &str, uri: &str) -> Option<String> {
     Some(String::from_utf8(body.to_bytes().to_vec()).expect("UTF-8"))
 }
 
-fn learn(cache: &Arc<Cache>, who: &str, uri: &str, body: &str) {
+pub(super) fn learn(cache: &Arc<Cache>, who: &str, uri: &str, body: &str) {
     let (request, response) = (headers(ACCEPT, JSON), ok(JSON));
     let learner = cache.learner(&caller(who), &info(uri), &request, &response, now());
     let mut learner = learner.expect("can be learnt");
