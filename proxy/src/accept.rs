@@ -27,6 +27,9 @@ pub async fn run(serve: Arc<Serve>, mut listeners: mpsc::Receiver<intercept::Lis
     let ids = Arc::new(AtomicU64::new(0));
     // recv() is cancel safe, and no listener is owed anything once Holdfast drains.
     while let Some(Some(listener)) = serve.drain.run_until_cancelled(listeners.recv()).await {
+        if let Place::Pod(_) = listener.place {
+            serve.upstream.expect();
+        }
         let gone = listener.gone.clone();
         let accepting = accept_loop(serve.clone(), ids.clone(), listener);
         let drain = serve.drain.clone();

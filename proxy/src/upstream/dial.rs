@@ -18,7 +18,7 @@ use super::TagDial;
 use super::credential::{Alpn, TlsFiles};
 use super::health::Event;
 use super::line::Line;
-use super::room::Place;
+use super::room::Places;
 use super::server::Server;
 
 /// One lost SYN is sent again after a second; who has not answered by then is not there for a request.
@@ -73,7 +73,7 @@ impl Dialer {
         server: &Arc<Server>,
         alpn: Alpn,
         cut: CancellationToken,
-        places: Vec<Place>,
+        places: Places,
     ) -> Result<Dialled, DialError> {
         let host = server.address.host.clone();
         let name = ServerName::try_from(host.clone()).map_err(|_| DialError::Name(host))?;

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::room::Place;
+use super::room::Places;
 use super::server::Server;
 
 pub(super) struct Line {
@@ -24,7 +24,7 @@ pub(super) struct Line {
     /// Wakes a reader that waits when the line is cut.
     on_cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Free for others when the socket is closed, not earlier.
-    _places: Vec<Place>,
+    _places: Places,
 }
 
 impl Line {
@@ -32,7 +32,7 @@ impl Line {
         stream: TcpStream,
         server: Arc<Server>,
         cut: CancellationToken,
-        places: Vec<Place>,
+        places: Places,
     ) -> Self {
         server.connections.fetch_add(1, Ordering::Relaxed);
         Self {

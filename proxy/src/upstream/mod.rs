@@ -18,6 +18,7 @@ mod room;
 #[cfg(test)]
 mod scripted;
 mod server;
+mod spare;
 mod upgrade;
 
 use std::os::fd::BorrowedFd;
@@ -216,6 +217,13 @@ impl Upstream {
     /// GETs a small document with Holdfast's own credential (keys, discovery of the issuer).
     pub async fn own_get(&self, path: &str) -> Result<Bytes, OwnRequestError> {
         self.own.get(path, self.in_order()).await
+    }
+
+    /// A pod has come whose first request is near: a connection waits for it, unless its account has one.
+    pub fn expect(&self) {
+        if let Some(server) = self.in_order().find(|server| server.epoch().is_some()) {
+            self.pool.expect(&server);
+        }
     }
 
     /// The lanes of a client connection that is gone: its upstream connections are closed.

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::OwnRequestError;
 use super::credential::{Alpn, authorization};
 use super::dial::{DialError, Dialer};
+use super::room::Places;
 use super::server::{Server, authority};
 use crate::config::OwnCredential;
 use crate::policy::Failure;
@@ -50,7 +51,7 @@ impl Own {
     ) -> Result<Sender, DialError> {
         let dialled = self
             .dialer
-            .dial(server, Alpn::Http1, cut, Vec::new())
+            .dial(server, Alpn::Http1, cut, Places::default())
             .await?;
         let (sender, connection) = http1::handshake(TokioIo::new(dialled.stream))
             .await

@@ -15,8 +15,10 @@ use super::credential::Alpn;
 use super::dial::{DialError, Dialer, Dialled};
 use super::lane::{LaneConnections, idle_limit};
 use super::lease::{Conduit, Exchange, Idle, Lease, Multiplexed, Stream};
-use super::room::{Guest, Place};
+use super::room::{Guest, Place, Places};
 use super::server::Server;
+use super::spare::Spares;
+use crate::body::Body;
 use crate::identity::ConnectionId;
 
 /// What one stream may send ahead of its client: a list of many megabytes wants much of it on a long line, a small node little.
@@ -32,14 +34,17 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Pool {
-    dialer: Dialer,
+    dialer: Arc<Dialer>,
+    spares: Arc<Spares>,
     lanes: Mutex<HashMap<(usize, Lane), Arc<LaneConnections>>>,
     tasks: TaskTracker,
 }
 
 impl Pool {
     pub(super) fn new(dialer: Dialer, tasks: TaskTracker) -> Self {
+        let dialer = Arc::new(dialer);
         Self {
+            spares: Spares::new(Arc::clone(&dialer), tasks.clone()),
             dialer,
             lanes: Mutex::default(),
             tasks,
@@ -78,13 +83,26 @@ impl Pool {
                 place
             }
         };
+        // An unknown caller may come as often as it likes, and would leave none for others.
+        if let Lane::Caller(_) = lane
+            && let Some(spare) = self.spares.take(server)
+        {
+            let (sender, cut) = spare.move_in(of_lane);
+            // It may have died of old age.
+            return Ok(Lease::new(share(&connections, sender, cut), true));
+        }
         let of_server = self.place_at(server, Guest::of(lane)).await;
-        let places = vec![of_lane, of_server.ok_or(DialError::TooMany)?];
+        let places = Places::of(vec![of_lane, of_server.ok_or(DialError::TooMany)?]);
         let dialled = self
             .dialer
             .dial(server, Alpn::Http2OrHttp1, epoch.clone(), places)
             .await?;
         self.start(dialled, &connections, epoch.clone()).await
+    }
+
+    /// A caller that is new here may ask soon: there is to be a connection for it.
+    pub(super) fn expect(&self, server: &Arc<Server>) {
+        self.spares.make(server);
     }
 
     /// Forgets the open connections of a lane: one of them turned out dead. Requests in flight on them go on, and keep their places.
@@ -108,6 +126,7 @@ impl Pool {
     }
 
     fn sweep_at_most(&self, limit: Duration, now: Instant) {
+        self.spares.sweep(limit);
         lock(&self.lanes).retain(|_, lane| {
             let mut connections = lane.lock();
             connections.sweep(limit.min(idle_limit(&lane.lane)), now);
@@ -160,10 +179,7 @@ impl Pool {
                 .await
                 .map_err(|error| handshake_failed("start HTTP/2", error))?;
             self.tasks.spawn(driven(connection));
-            let shared = Arc::new(Multiplexed::new(sender, cut));
-            let mut connections = lane.lock();
-            connections.multiplexed.push(Arc::clone(&shared));
-            Conduit::Http2(Stream::open(shared))
+            share(lane, sender, cut)
         } else {
             let (sender, connection) = http1::Builder::new()
                 .max_headers(MAX_HEADERS)
@@ -182,7 +198,19 @@ impl Pool {
     }
 }
 
-fn http2_builder(tasks: &TaskTracker) -> http2::Builder<Tracked> {
+/// The connection is the lane's.
+fn share(
+    lane: &LaneConnections,
+    sender: http2::SendRequest<Body>,
+    cut: CancellationToken,
+) -> Conduit {
+    let shared = Arc::new(Multiplexed::new(sender, cut));
+    let mut connections = lane.lock();
+    connections.multiplexed.push(Arc::clone(&shared));
+    Conduit::Http2(Stream::open(shared))
+}
+
+pub(super) fn http2_builder(tasks: &TaskTracker) -> http2::Builder<Tracked> {
     let mut builder = http2::Builder::new(Tracked(tasks.clone()));
     builder
         .timer(TokioTimer::new())
@@ -203,7 +231,7 @@ fn handshake_failed(step: &'static str, error: hyper::Error) -> DialError {
 
 /// Drives a connection until it ends by itself. It is never dropped from outside: an HTTP/1.1 body whose connection is dropped seems to
 /// have ended cleanly. What must end it cuts its line.
-async fn driven(connection: impl Future<Output = hyper::Result<()>>) {
+pub(super) async fn driven(connection: impl Future<Output = hyper::Result<()>>) {
     if let Err(error) = connection.await {
         tracing::debug!(%error, "an upstream connection ended");
     }
@@ -211,7 +239,7 @@ async fn driven(connection: impl Future<Output = hyper::Result<()>>) {
 
 /// Lets hyper's own tasks belong to the tracker.
 #[derive(Clone)]
-struct Tracked(TaskTracker);
+pub(super) struct Tracked(TaskTracker);
 
 impl<F> hyper::rt::Executor<F> for Tracked
 where

@@ -1,6 +1,6 @@
 //! How many connections one API server is asked to hold, and for whom: whoever comes in numbers takes the room of the likes of them only.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -50,6 +50,22 @@ pub(super) struct Room {
 pub(super) struct Place(
     #[expect(dead_code, reason = "kept for what dropping it does")] OwnedSemaphorePermit,
 );
+
+/// The places of one connection: held by its line.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places(Arc<Mutex<Vec<Place>>>);
+
+impl Places {
+    pub(super) fn of(places: Vec<Place>) -> Self {
+        Self(Arc::new(Mutex::new(places)))
+    }
+
+    /// One more, for as long as the others.
+    pub(super) fn add(&self, place: Place) {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        places.push(place);
+    }
+}
 
 impl Guest {
     pub(super) fn of(lane: &Lane) -> Self {

@@ -4,6 +4,7 @@ mod black_hole;
 mod far_end;
 mod resets;
 mod rooms;
+mod spare;
 mod upgrades;
 
 use std::sync::Arc;

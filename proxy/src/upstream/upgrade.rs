@@ -25,7 +25,7 @@ use super::headers::Outgoing;
 use super::health::Event;
 use super::lease::Slot;
 use super::patience::Patience;
-use super::room::Guest;
+use super::room::{Guest, Places};
 use super::server::{Server, authority};
 use crate::body::{self, Body, BoxError};
 use crate::policy::Failure;
@@ -97,7 +97,7 @@ impl Upgrades<'_> {
         let started = Instant::now();
         let dial = async {
             let place = server.rooms.of(Guest::Upgrade).place().await;
-            let places = vec![place.ok_or(DialError::TooMany)?];
+            let places = Places::of(vec![place.ok_or(DialError::TooMany)?]);
             self.dialer
                 .dial(server, Alpn::Http1, epoch.clone(), places)
                 .await
