@@ -16,7 +16,7 @@ struct Args {
     /// How often each figure is taken.
     #[arg(long, default_value_t = 3)]
     repeats: usize,
-    /// The parts of `long`, too, which take 80 minutes; without it they are run by name only.
+    /// The parts of `long`, too, which take two and a half hours; without it they are run by name only.
     #[arg(long)]
     long: bool,
     /// How long each part of `long` is.

@@ -19,7 +19,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         name: "long/idle",
-        what: "an hour of a node at rest: bytes written",
+        what: "two hours of a node at rest: bytes written",
         run: idle::run,
     },
 ];
