@@ -1,5 +1,6 @@
 //! The composition root: builds every stage from the configuration, binds, runs, drains.
 
+mod dark;
 mod keys;
 mod ports;
 mod probe;
@@ -56,6 +57,9 @@ pub async fn run(config: Config, filter: FilterHandle) -> anyhow::Result<()> {
     let tagger: Arc<OnceLock<Tagger>> = Arc::default();
     let upstream = Upstream::new(&config.upstream, tag_with(&tagger), metrics.clone())?;
     let cache = Cache::open(&config.cache);
+    if cache.was_dark() {
+        upstream.assume_down();
+    }
     let identity = Identity::new(&config.tokens);
     keys::restore(&cache, &identity);
     let serve = Arc::new(Serve {
@@ -189,6 +193,7 @@ fn start_background(
     tasks.spawn(serve.upstream.clone().run(stop.clone()));
     tasks.spawn(serve.cache.clone().run(stop.clone()));
     tasks.spawn(keys::refresh(serve.clone(), stop.clone()));
+    tasks.spawn(dark::remember(serve.clone(), stop.clone()));
     tasks.spawn(serve_admin(running.clone(), admin, address, stop.clone()));
     tasks.spawn({
         let (running, drain) = (running.clone(), running.serve.drain.clone());

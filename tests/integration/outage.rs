@@ -5,10 +5,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use holdfast_tests::demo::{Fault, SLACK, Scene};
 use holdfast_tests::fixtures::{CONFIGMAPS, SHOP, WEB, configmap};
+use holdfast_tests::holdfast::Settings;
 use holdfast_tests::{Node, eventually};
 
 /// D7: without a sign of life for this long a read is answered from the cache.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
+/// A probe comes every 5 s, and takes 2 s to fail.
+const NOTICED_WITHIN: Duration = Duration::from_secs(20);
+const ENDED_WITHIN: Duration = Duration::from_secs(10);
 const SYNCED_WITHIN: Duration = Duration::from_secs(20);
 /// A restarted API server does not know older resourceVersions: its objects are listed once, and nobody is told.
 const HEALED_WITHIN: Duration = Duration::from_secs(20);
@@ -43,6 +47,33 @@ fn an_api_server_that_takes_connections_and_never_answers_is_answered_for() -> R
     );
     scene.api.resume()?;
     scene.wait_up()
+}
+
+#[test]
+fn started_in_a_black_hole_that_was_there_before_it_waits_for_nobody() -> Result<()> {
+    let node = Node::new()?;
+    let mut scene = Scene::new(&node, Duration::ZERO)?;
+    let patient = Settings::new(&scene.api).with("upstream", "answerTimeout: 20s");
+    scene.holdfast.configure(&patient)?;
+    scene.online()?;
+    scene.teach(&scene.early)?;
+    scene.strike(Fault::BlackHole)?;
+    eventually("the outage to be seen", NOTICED_WITHIN, || {
+        let uplink = scene.holdfast.status()?["uplink"].take();
+        ensure!(uplink == "down", "the uplink is {uplink}");
+        Ok(())
+    })?;
+    scene.holdfast.terminate(ENDED_WITHIN)?;
+    scene.holdfast.start()?;
+    let first = eventually("a listener in the pod", SYNCED_WITHIN, || {
+        scene.early.run(scene.early.get(CONFIGMAPS))?.expect(200)
+    })?;
+    ensure!(
+        first.header("holdfast-origin") == Some("cache") && first.total < Duration::from_secs(10),
+        "it took {:?} of the 20 s of answerTimeout",
+        first.total
+    );
+    scene.online()
 }
 
 #[test]

@@ -322,6 +322,19 @@ impl Cache {
         state.issuer_keys = Some(keys.clone());
     }
 
+    /// The uplink was down when the process before this one ended.
+    pub fn was_dark(&self) -> bool {
+        self.shared.lock().dark
+    }
+
+    /// The uplink is down, or is no longer.
+    pub fn keep_dark(&self, dark: bool) {
+        let mut state = self.shared.lock();
+        if std::mem::replace(&mut state.dark, dark) != dark {
+            state.write_dark();
+        }
+    }
+
     pub fn status(&self, now: SystemTime) -> CacheStatus {
         status::status(&self.shared, unix_seconds(now))
     }

@@ -23,6 +23,8 @@ const MAX_MEMORY_BYTES: u64 = 64 << 20;
 const MAX_WAIT_FOR_STORE: Duration = Duration::from_secs(1);
 
 pub(super) const ISSUER_KEYS: &[u8] = b"issuer-keys";
+/// There while the uplink is down.
+pub(super) const DARK: &[u8] = b"dark";
 /// Begins the keys of the columns of resources.
 pub(super) const COLUMNS: &[u8] = b"columns\0";
 
@@ -174,6 +176,9 @@ pub(super) fn load(state: &mut State, store: &dyn Store) -> Result<usize, StoreE
                 issuer: record.issuer,
                 jwks: record.jwks,
             });
+        } else if key == DARK {
+            let _: record::DarkRecord = record::decode("dark", key, value)?;
+            state.dark = true;
         } else if key.starts_with(COLUMNS) {
             let record: record::ColumnsRecord = record::decode("columns", key, value)?;
             let (resource, columns) = persist::restore_columns(record);

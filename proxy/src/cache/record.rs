@@ -125,6 +125,10 @@ pub(super) struct IssuerKeysRecord {
     pub(super) jwks: String,
 }
 
+/// The uplink is down.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct DarkRecord {}
+
 /// The value of a [`GrantKey`] that says what its caller was shown, or wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct LeastRecord {

@@ -107,4 +107,5 @@ fn write_again(state: &mut State) {
         let written = record::IssuerKeysRecord { issuer, jwks };
         state.put_record(Table::Meta, open::ISSUER_KEYS.into(), &written);
     }
+    state.write_dark();
 }

@@ -129,6 +129,8 @@ pub(super) struct State {
     pub(super) responses: Responses,
     pub(super) columns: Columns,
     pub(super) issuer_keys: Option<IssuerKeys>,
+    /// The uplink is down, or was when the process before this one ended.
+    pub(super) dark: bool,
     pub(super) writes: Writes,
     /// Objects that are to be read before what waits in `writes` is written: it takes them away.
     pub(super) unread: Vec<Weak<Kept>>,
@@ -156,6 +158,7 @@ impl State {
             responses: Responses::default(),
             columns: Columns::default(),
             issuer_keys: None,
+            dark: false,
             writes: Writes::default(),
             unread: Vec::new(),
             store,

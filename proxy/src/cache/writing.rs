@@ -153,6 +153,14 @@ impl State {
         }
     }
 
+    pub(super) fn write_dark(&mut self) {
+        let key = open::DARK.into();
+        match self.dark {
+            true => self.put_record(Table::Meta, key, &record::DarkRecord {}),
+            false => self.writes.put(Table::Meta, key, None),
+        }
+    }
+
     pub(super) fn put_record<T: record::Record>(&mut self, table: Table, key: Vec<u8>, value: &T) {
         if let Some(bytes) = encoded(&key, value) {
             self.writes.put(table, key, Some(bytes));

@@ -169,6 +169,14 @@ impl Upstream {
         self.tasks.close();
     }
 
+    /// It was down when the process before this one ended. Whoever asks before the first probe is answered need not find out that
+    /// it still is, which takes `answerTimeout` in a black hole.
+    pub fn assume_down(&self) {
+        for server in &self.servers {
+            server.assume_down();
+        }
+    }
+
     pub fn uplink(&self) -> Uplink {
         self.board.uplink().get()
     }

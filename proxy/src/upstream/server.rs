@@ -108,6 +108,12 @@ impl Server {
         }
     }
 
+    /// Before the first probe and the first request.
+    pub(super) fn assume_down(&self) {
+        self.lock().health.assume_down();
+        self.board.set(self.index, State::Down);
+    }
+
     pub(super) fn state(&self) -> State {
         self.lock().health.state()
     }

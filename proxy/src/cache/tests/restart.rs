@@ -54,6 +54,18 @@ async fn a_restart_keeps_all() {
 }
 
 #[tokio::test]
+async fn whether_the_uplink_is_down_is_known_after_a_restart() {
+    let bench = Bench::new();
+    bench.cache.keep_dark(true);
+    bench.commit().await;
+    let bench = bench.killed();
+    assert!(bench.cache.was_dark());
+    bench.cache.keep_dark(false);
+    bench.commit().await;
+    assert!(!bench.killed().cache.was_dark());
+}
+
+#[tokio::test]
 async fn a_kill_loses_at_most_what_was_not_committed() {
     let bench = Bench::new();
     filled(&bench);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::far_end::{Ca, FarEnd};
 use super::{BOTH, get, lane, ok, run, text, until};
-use crate::policy::Uplink;
+use crate::policy::{Failure, Uplink};
 
 #[tokio::test]
 async fn however_many_servers_are_silent_a_read_is_given_up_within_one_answer_timeout() {
@@ -48,4 +48,21 @@ async fn a_read_goes_from_a_silent_server_to_one_that_lives() {
     let response = upstream.forward(&lane(), get("/api"), true).await;
     assert_eq!(text(response.expect("an answer")).await, "alive");
     assert_eq!(upstream.uplink(), Uplink::Degraded);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_what_was_silent_before_the_start_and_a_probe_ends_that() {
+    let ca = Ca::new();
+    let far_end = FarEnd::start(&ca, BOTH, |_| async { ok("{}") }).await;
+    far_end.seen.frozen.store(true, Ordering::SeqCst);
+    let upstream = ca.upstream(&[&far_end]);
+    upstream.assume_down();
+    let _running = run(&upstream);
+    assert_eq!(upstream.uplink(), Uplink::Down);
+    let refused = upstream.forward(&lane(), get("/api"), true).await;
+    assert_eq!(refused.err(), Some(Failure::NotSent));
+    far_end.seen.frozen.store(false, Ordering::SeqCst);
+    until(&upstream, Uplink::Up).await;
+    let response = upstream.forward(&lane(), get("/api"), true).await;
+    assert_eq!(text(response.expect("an answer")).await, "{}");
 }

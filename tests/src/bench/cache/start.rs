@@ -58,7 +58,7 @@ pub(in crate::bench) fn learn(rig: &mut Rig<'_>) -> Result<String> {
 }
 
 /// SIGKILL in the middle of learning.
-pub(in crate::bench) fn interrupt(rig: &mut Rig<'_>) -> Result<()> {
+fn interrupt(rig: &mut Rig<'_>) -> Result<()> {
     let follower = Follower::start(&rig.node.netns(), &rig.through, BIG)?;
     let replay = rig.replay.as_ref().context("the replay runs")?;
     let holdfast = &mut rig.holdfast;
