@@ -279,7 +279,15 @@ impl SimDisk {
 
     /// From now on one in so many calls is followed by a power cut, of which [`take_cuts`](Self::take_cuts) tells.
     pub(in crate::cache) fn cut_every(&self, path: &Path, calls: u64) {
-        self.log(path, Some(calls));
+        let mut inner = self.lock();
+        match &mut inner.log {
+            // Which name is on the disk is not forgotten.
+            Some(log) if log.path == path => log.cut_every = Some(calls),
+            _ => {
+                drop(inner);
+                self.log(path, Some(calls));
+            }
+        }
     }
 
     /// What each power cut would have left of the file that has the path.
@@ -486,12 +494,11 @@ impl Inner {
         let Some(log) = &mut self.log else {
             return;
         };
-        if log
-            .cut_every
-            .is_some_and(|calls| self.calls.is_multiple_of(calls))
+        if let Some(every) = log.cut_every
+            && self.calls.is_multiple_of(every)
         {
             // A new name may be on the disk before that is synced.
-            let inode = match fastrand::Rng::with_seed(self.calls).bool() {
+            let inode = match (self.calls / every).is_multiple_of(2) {
                 true => SimDisk::inode(&log.path),
                 false => log.durably_named,
             };

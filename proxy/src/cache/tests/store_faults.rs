@@ -290,6 +290,8 @@ fn a_compaction_whose_sync_fails_takes_no_commit_with_it() {
                 assert_ne!(old, inode(&lossy.path()), "it was compacted");
                 break;
             }
+            // More often: there are few calls now, and which of the files is found matters.
+            lossy.disk.cut_every(&lossy.path(), CUT_EVERY);
             lossy.go_on(3);
             lossy.assert_nothing_is_set_aside();
             failures += 1;
