@@ -36,8 +36,9 @@ const WATCHES: usize = 10;
 /// Between two GETs of one client; every tenth is on a new connection. Between two LISTs of another.
 const GET: Duration = Duration::from_millis(50);
 const LIST: Duration = Duration::from_secs(5);
-/// Between two changes of a pod, in the dark, too.
-const CHANGE: Duration = Duration::from_millis(200);
+/// Between two changes of a pod, in the dark, too. So many that what is kept of a collection's past, some thousands of events, is
+/// full by the third outage, and no longer what grows.
+const CHANGE: Duration = Duration::from_millis(20);
 const LEARNT_WITHIN: Duration = Duration::from_secs(20);
 
 /// Holdfast's process at one time.
