@@ -89,7 +89,7 @@ fn explain(reason: Reason) -> &'static str {
             "the API server cannot be reached, and what was kept of this is older than what this caller wrote since: read it once while the API server is there"
         }
         Reason::ShownSince => {
-            "the API server cannot be reached, and what was kept of this is older than what this caller's own watch has shown: list it once while the API server is there"
+            "the API server cannot be reached, and what was kept of this is older than what this caller has been shown since: list it once while the API server is there"
         }
         Reason::NotAcceptable => {
             "the API server cannot be reached, and what was kept is in none of the accepted representations: accept application/json too"

@@ -24,7 +24,11 @@ pub(super) fn list(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
     };
     let page = Page::asked(&asked.info.options, &scope)?;
     let mut state = asked.shared.lock();
-    let candidates = asked.collections(&state, &scope)?;
+    let mut candidates = asked.collections(&state, &scope)?;
+    // Who asks for one RV knows what it is of.
+    if page.exactly.is_none() {
+        candidates = asked.up_to_date(&state, candidates)?;
+    }
     let (collection, part) = page.choose(&state, candidates)?;
     let mut head = ListHead {
         api_version: collection.form.api_version(&scope.resource),

@@ -45,7 +45,10 @@ pub(super) fn watch(asked: &Asked<'_>) -> Result<WatchAnswer, Reason> {
     };
     let start = start(asked.info).ok_or(Reason::BadRequest)?;
     let mut state = asked.shared.lock();
-    let candidates = asked.collections(&state, &scope)?;
+    let mut candidates = asked.collections(&state, &scope)?;
+    if let Start::Everything = start {
+        candidates = asked.up_to_date(&state, candidates)?;
+    }
     let (collection, part) = candidates.into_iter().next().ok_or(Reason::Incomplete)?;
     let api_version = collection.form.api_version(&scope.resource);
     let (api_version, kind) = part.rendering.type_meta(api_version, &collection.kind);

@@ -19,6 +19,41 @@ pub(super) enum Form {
     Yaml,
 }
 
+/// A set of forms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Forms(u8);
+
+impl Forms {
+    pub(super) fn only(form: Form) -> Self {
+        let bits = Form::ALL.iter().enumerate();
+        Self(
+            bits.filter(|(_, one)| **one == form)
+                .map(|(bit, _)| 1 << bit)
+                .sum(),
+        )
+    }
+
+    /// As it is written: a bit for each, in the order of [`Form::ALL`].
+    pub(super) fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    pub(super) fn bits(self) -> u8 {
+        self.0
+    }
+
+    pub(super) fn holds(self, form: Form) -> bool {
+        self.0 & Self::only(form).0 != 0
+    }
+
+    /// Whether any of them was not there before.
+    pub(super) fn add(&mut self, others: Self) -> bool {
+        let before = *self;
+        self.0 |= others.0;
+        *self != before
+    }
+}
+
 impl Form {
     pub(super) const JSON: Self = Self::Object(Encoding::Json);
     pub(super) const PROTOBUF: Self = Self::Object(Encoding::Protobuf);

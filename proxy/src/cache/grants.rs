@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use super::form::{Form, Forms};
 use super::key::is_unfiltered;
 use super::narrowing::only_name;
 use crate::identity::ServiceAccount;
@@ -29,8 +30,17 @@ pub(super) enum Granted {
 /// What changed in the ledger, to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    Put(ServiceAccount, Granted, u64),
+    Put(ServiceAccount, Granted, Grant),
     Remove(ServiceAccount, Granted),
+}
+
+/// When, and what was shown by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Grant {
+    /// Unix seconds.
+    pub(super) at: u64,
+    /// Of a scope: the forms that its caller read it in.
+    pub(super) forms: Forms,
 }
 
 #[derive(Default)]
@@ -38,13 +48,12 @@ pub(super) struct Grants {
     of: HashMap<ServiceAccount, CallerGrants>,
 }
 
-/// When each was granted; Unix seconds.
 #[derive(Default)]
 struct CallerGrants {
-    scopes: HashMap<Scope, u64>,
-    objects: HashMap<ObjectKey, u64>,
-    paths: HashMap<String, u64>,
-    refused_gets: HashMap<ObjectKey, u64>,
+    scopes: HashMap<Scope, Grant>,
+    objects: HashMap<ObjectKey, Grant>,
+    paths: HashMap<String, Grant>,
+    refused_gets: HashMap<ObjectKey, Grant>,
 }
 
 impl Grants {
@@ -57,7 +66,7 @@ impl Grants {
         &mut self,
         caller: &ServiceAccount,
         granted: Granted,
-        now: u64,
+        grant: Grant,
     ) -> Vec<Change> {
         let mut changes = self.make_room(caller);
         let own = self.of.entry(caller.clone()).or_default();
@@ -69,11 +78,9 @@ impl Grants {
                 Granted::GetRefused(key.clone()),
             ));
         }
-        let (is_new, dropped) = own.insert(&granted, now);
+        let (written, dropped) = own.insert(&granted, grant);
         changes.extend(dropped.map(|dropped| Change::Remove(caller.clone(), dropped)));
-        if is_new {
-            changes.push(Change::Put(caller.clone(), granted, now));
-        }
+        changes.extend(written.map(|grant| Change::Put(caller.clone(), granted, grant)));
         changes
     }
 
@@ -81,11 +88,11 @@ impl Grants {
     pub(super) fn all(&self) -> Vec<Change> {
         fn put<K: Clone>(
             caller: &ServiceAccount,
-            of: &HashMap<K, u64>,
+            of: &HashMap<K, Grant>,
             granted: fn(K) -> Granted,
         ) -> Vec<Change> {
             of.iter()
-                .map(|(key, at)| Change::Put(caller.clone(), granted(key.clone()), *at))
+                .map(|(key, grant)| Change::Put(caller.clone(), granted(key.clone()), *grant))
                 .collect()
         }
         let mut all = Vec::new();
@@ -99,8 +106,8 @@ impl Grants {
     }
 
     /// As it was written.
-    pub(super) fn restore(&mut self, caller: ServiceAccount, granted: &Granted, at: u64) {
-        self.of.entry(caller).or_default().insert(granted, at);
+    pub(super) fn restore(&mut self, caller: ServiceAccount, granted: &Granted, grant: Grant) {
+        self.of.entry(caller).or_default().insert(granted, grant);
     }
 
     fn make_room(&mut self, caller: &ServiceAccount) -> Vec<Change> {
@@ -166,11 +173,13 @@ impl Grants {
             ));
         }
         let refused = Granted::GetRefused(object.clone());
-        let (is_new, dropped) = own.insert(&refused, now);
+        let since = Grant {
+            at: now,
+            forms: Forms::default(),
+        };
+        let (written, dropped) = own.insert(&refused, since);
         changes.extend(dropped.map(|dropped| Change::Remove(caller.clone(), dropped)));
-        if is_new {
-            changes.push(Change::Put(caller.clone(), refused, now));
-        }
+        changes.extend(written.map(|grant| Change::Put(caller.clone(), refused, grant)));
         changes
     }
 
@@ -193,6 +202,13 @@ impl Grants {
             own.scopes.contains_key(scope)
                 || own.scopes.keys().any(|granted| covers(granted, scope))
         })
+    }
+
+    /// Whether the caller has read this very scope, in this form.
+    pub(super) fn has_read(&self, caller: &ServiceAccount, scope: &Scope, form: Form) -> bool {
+        let own = self.of.get(caller);
+        let grant = own.and_then(|own| own.scopes.get(scope));
+        grant.is_some_and(|grant| grant.forms.holds(form))
     }
 
     /// `is_member` says whether the object is in the complete collection of a (filtered) scope.
@@ -257,7 +273,7 @@ impl CallerGrants {
         let times = self.scopes.values().chain(self.objects.values());
         times
             .chain(self.paths.values())
-            .copied()
+            .map(|grant| grant.at)
             .max()
             .unwrap_or_default()
     }
@@ -270,44 +286,45 @@ impl CallerGrants {
         scopes.chain(objects).chain(paths).chain(refused)
     }
 
-    /// Whether it is worth writing, and what had to make room.
-    fn insert(&mut self, granted: &Granted, now: u64) -> (bool, Option<Granted>) {
+    /// What is worth writing, and what had to make room.
+    fn insert(&mut self, granted: &Granted, grant: Grant) -> (Option<Grant>, Option<Granted>) {
         match granted {
-            Granted::Scope(scope) => insert(&mut self.scopes, scope, now, Granted::Scope),
-            Granted::Object(object) => insert(&mut self.objects, object, now, Granted::Object),
-            Granted::Path(path) => insert(&mut self.paths, path, now, Granted::Path),
+            Granted::Scope(scope) => insert(&mut self.scopes, scope, grant, Granted::Scope),
+            Granted::Object(object) => insert(&mut self.objects, object, grant, Granted::Object),
+            Granted::Path(path) => insert(&mut self.paths, path, grant, Granted::Path),
             Granted::GetRefused(object) => {
-                insert(&mut self.refused_gets, object, now, Granted::GetRefused)
+                insert(&mut self.refused_gets, object, grant, Granted::GetRefused)
             }
         }
     }
 }
 
 fn insert<K: Hash + Eq + Clone>(
-    grants: &mut HashMap<K, u64>,
+    grants: &mut HashMap<K, Grant>,
     key: &K,
-    now: u64,
+    grant: Grant,
     granted: impl Fn(K) -> Granted,
-) -> (bool, Option<Granted>) {
-    if let Some(at) = grants.get_mut(key) {
-        let is_old = now.saturating_sub(*at) >= REFRESH_AFTER;
+) -> (Option<Grant>, Option<Granted>) {
+    if let Some(known) = grants.get_mut(key) {
+        let is_old = grant.at.saturating_sub(known.at) >= REFRESH_AFTER;
         if is_old {
-            *at = now;
+            known.at = grant.at;
         }
-        return (is_old, None);
+        let is_news = known.forms.add(grant.forms) || is_old;
+        return (is_news.then_some(*known), None);
     }
     let mut dropped = None;
     if grants.len() >= MAX_PER_CALLER
         && let Some(oldest) = grants
             .iter()
-            .min_by_key(|(_, at)| **at)
+            .min_by_key(|(_, grant)| grant.at)
             .map(|(key, _)| key.clone())
     {
         grants.remove(&oldest);
         dropped = Some(granted(oldest));
     }
-    grants.insert(key.clone(), now);
-    (true, dropped)
+    grants.insert(key.clone(), grant);
+    (Some(grant), dropped)
 }
 
 #[cfg(test)]
@@ -333,6 +350,11 @@ mod tests {
         }
     }
 
+    fn at(at: u64) -> Grant {
+        let forms = Forms::default();
+        Grant { at, forms }
+    }
+
     fn object(namespace: &str, name: &str) -> ObjectKey {
         ObjectKey {
             resource: pods(),
@@ -344,7 +366,7 @@ mod tests {
     fn granted(scopes: &[Scope]) -> Grants {
         let mut grants = Grants::default();
         for scope in scopes {
-            grants.grant(&caller("x"), Granted::Scope(scope.clone()), 0);
+            grants.grant(&caller("x"), Granted::Scope(scope.clone()), at(0));
         }
         grants
     }
@@ -396,7 +418,7 @@ mod tests {
     #[test]
     fn a_get_covers_that_object_alone() {
         let mut grants = Grants::default();
-        grants.grant(&caller("x"), Granted::Object(object("a", "p")), 0);
+        grants.grant(&caller("x"), Granted::Object(object("a", "p")), at(0));
         assert!(grants.covers_object(&caller("x"), &object("a", "p"), |_| false));
         assert!(!grants.covers_object(&caller("x"), &object("a", "q"), |_| false));
         assert!(!grants.covers_scope(&caller("x"), &scope(Some("a"), "metadata.name=p")));
@@ -409,7 +431,7 @@ mod tests {
             scope(Some("a"), "spec.nodeName=n"),
             scope(Some("b"), ""),
         ]);
-        grants.grant(&caller("x"), Granted::Object(object("a", "p")), 0);
+        grants.grant(&caller("x"), Granted::Object(object("a", "p")), at(0));
         let taken = grants.refuse_scope(&caller("x"), &scope(Some("a"), ""));
         assert_eq!(taken.len(), 3);
         assert!(!grants.covers_scope(&caller("x"), &scope(Some("a"), "")));
@@ -432,7 +454,7 @@ mod tests {
         assert!(!grants.covers_object(&caller("x"), &key, |_| true));
         assert!(grants.covers_object(&caller("x"), &object("a", "q"), |_| true));
         assert!(grants.covers_scope(&caller("x"), &scope(Some("a"), "")));
-        grants.grant(&caller("x"), Granted::Object(key.clone()), 0);
+        grants.grant(&caller("x"), Granted::Object(key.clone()), at(0));
         assert!(grants.covers_object(&caller("x"), &key, |_| false));
     }
 
@@ -441,12 +463,23 @@ mod tests {
         let mut grants = Grants::default();
         let grant = |grants: &mut Grants, now| {
             grants
-                .grant(&caller("x"), Granted::Scope(scope(None, "")), now)
+                .grant(&caller("x"), Granted::Scope(scope(None, "")), at(now))
                 .len()
         };
         assert_eq!(grant(&mut grants, 0), 1);
         assert_eq!(grant(&mut grants, REFRESH_AFTER - 1), 0);
         assert_eq!(grant(&mut grants, REFRESH_AFTER), 1);
+        let read_in = |form| Grant {
+            at: REFRESH_AFTER,
+            forms: Forms::only(form),
+        };
+        for (form, written) in [(Form::JSON, 1), (Form::Row, 1), (Form::JSON, 0)] {
+            let granted = Granted::Scope(scope(None, ""));
+            let changes = grants.grant(&caller("x"), granted, read_in(form));
+            assert_eq!(changes.len(), written, "{form:?}");
+            assert!(grants.has_read(&caller("x"), &scope(None, ""), form));
+        }
+        assert!(!grants.has_read(&caller("x"), &scope(None, ""), Form::Yaml));
     }
 
     #[test]
@@ -456,7 +489,7 @@ mod tests {
             grants.grant(
                 &caller("x"),
                 Granted::Object(object("a", &n.to_string())),
-                n as u64,
+                at(n as u64),
             );
         }
         assert_eq!(grants.count(), MAX_PER_CALLER);
@@ -465,7 +498,7 @@ mod tests {
             grants.grant(
                 &caller(&n.to_string()),
                 Granted::Path("/version".to_owned()),
-                1 << 20,
+                at(1 << 20),
             );
         }
         assert_eq!(grants.of.len(), MAX_CALLERS);

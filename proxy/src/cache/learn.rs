@@ -71,16 +71,13 @@ impl Learner {
             return None;
         }
         let granted = granted(info)?;
-        shared.lock().grant(caller, granted.clone(), now);
+        let form = form(info, request, &response.headers);
+        (shared.lock()).grant_as(caller, granted.clone(), form, now);
         let mut inflate = Inflate::new(request, &response.headers)?;
         let what = match &granted {
-            Granted::Scope(scope) => {
-                let form = form(info, request, &response.headers)?;
-                list(shared, scope, form, info)?
-            }
+            Granted::Scope(scope) => list(shared, scope, form?, info)?,
             Granted::Object(object) => {
-                let form = form(info, request, &response.headers)
-                    .or_else(|| is_yaml(&response.headers).then_some(Form::Yaml))?;
+                let form = form.or_else(|| is_yaml(&response.headers).then_some(Form::Yaml))?;
                 single(shared, object, form)?
             }
             Granted::Path(_) => {

@@ -105,7 +105,8 @@ impl Narrowing {
         self.is_evaluated
     }
 
-    fn looks_into_objects(&self) -> bool {
+    /// Whether more than an object's name tells whether it is in it.
+    pub(super) fn looks_into_objects(&self) -> bool {
         let by_name = |field: &str| matches!(field, NAME | NAMESPACE);
         let mut fields = self.fields.requirements().iter();
         !self.labels.is_empty() || fields.any(|requirement| !by_name(&requirement.field))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::evict::Pool;
 use super::key::{GroupResource, parse_fact_key, parse_member_key};
 use super::late_disk::LateDisk;
-use super::least::LEAST;
+use super::least::Least;
 use super::memory::MemoryStore;
 use super::record::{self, RecordError};
 use super::state::State;
@@ -161,7 +161,7 @@ pub(super) fn load(state: &mut State, store: &dyn Store) -> Result<usize, StoreE
     scan(Table::Grants, &mut |key, value| {
         let record: record::GrantRecord = record::decode("grant", key, value)?;
         let (caller, granted) = persist::restore_grant(record::decode("grant", b"", key)?);
-        state.grants.restore(caller, &granted, record.at);
+        (state.grants).restore(caller, &granted, persist::restore_grant_value(record));
         Ok(())
     })?;
     scan(Table::Responses, &mut |key, value| {
@@ -183,10 +183,13 @@ pub(super) fn load(state: &mut State, store: &dyn Store) -> Result<usize, StoreE
             let record: record::ColumnsRecord = record::decode("columns", key, value)?;
             let (resource, columns) = persist::restore_columns(record);
             state.columns.insert(&resource, &columns);
-        } else if let Some(of) = key.strip_prefix(LEAST) {
-            let record: record::LeastRecord = record::decode("least RV", key, value)?;
-            let (caller, of) = persist::restore_grant(record::decode("least RV", b"", of)?);
-            state.restore_least(&caller, of, record.resource_version);
+        }
+        for of_what in [Least::Any, Least::Lists] {
+            if let Some(of) = key.strip_prefix(of_what.prefix()) {
+                let record: record::LeastRecord = record::decode("least RV", key, value)?;
+                let (caller, of) = persist::restore_grant(record::decode("least RV", b"", of)?);
+                state.restore_least(of_what, &caller, of, record.resource_version);
+            }
         }
         Ok(())
     })?;

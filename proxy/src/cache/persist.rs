@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::collection::{Collection, Member};
 use super::facts::Fact;
-use super::form::Form;
-use super::grants::Granted;
+use super::form::{Form, Forms};
+use super::grants::{Grant, Granted};
 use super::record::{
-    CollectionRecord, ColumnsRecord, FactRecord, GrantKey, GrantedRecord, MemberRecord,
-    ResponseRecord, ScopeRecord,
+    CollectionRecord, ColumnsRecord, FactRecord, GrantKey, GrantRecord, GrantedRecord,
+    MemberRecord, ResponseRecord, ScopeRecord,
 };
 use super::responses::{ResponseFact, ResponseKey};
 use super::shares::Owner;
@@ -134,6 +134,20 @@ pub(super) fn restore_columns(record: ColumnsRecord) -> (GroupVersionResource, B
         resource: record.resource,
     };
     (resource, record.columns.into())
+}
+
+pub(super) fn grant(grant: Grant) -> GrantRecord {
+    GrantRecord {
+        at: grant.at,
+        forms: grant.forms.bits(),
+    }
+}
+
+pub(super) fn restore_grant_value(record: GrantRecord) -> Grant {
+    Grant {
+        at: record.at,
+        forms: Forms::from_bits(record.forms),
+    }
 }
 
 pub(super) fn grant_key(caller: &ServiceAccount, granted: &Granted) -> GrantKey {

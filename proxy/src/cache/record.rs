@@ -7,7 +7,7 @@ use bytes::Bytes;
 pub(super) use bincode::Encode as Record;
 
 /// Of every record. Raise it with any change below: a store of another version is set aside, never guessed at.
-pub(super) const VERSION: u8 = 5;
+pub(super) const VERSION: u8 = 6;
 
 /// Version and checksum.
 pub(super) const HEADER: usize = 5;
@@ -97,6 +97,8 @@ pub(super) enum GrantedRecord {
 pub(super) struct GrantRecord {
     /// Unix seconds.
     pub(super) at: u64,
+    /// Of a scope: the forms that its caller read it in, a bit for each.
+    pub(super) forms: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

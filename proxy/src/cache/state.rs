@@ -15,7 +15,7 @@ use super::given_up::GivenUp;
 use super::grants::Grants;
 use super::key::{GroupResource, ObjectId, StateName, fact_key, is_unfiltered};
 use super::last::Kept;
-use super::own_writes::OwnWrites;
+use super::least_rvs::LeastRvs;
 use super::pages::{MAX_CHAIN_AGE, Pages, PartialList};
 use super::responses::Responses;
 use super::restored::Restores;
@@ -123,7 +123,10 @@ pub(super) struct State {
     pub(super) collections: Collections,
     pub(super) pages: Pages,
     pub(super) grants: Grants,
-    pub(super) own_writes: OwnWrites,
+    /// What each caller wrote lately.
+    pub(super) own_writes: LeastRvs,
+    /// What a GET, or the answer to a write, has shown each caller, and lists may not know yet.
+    pub(super) read_alone: LeastRvs,
     pub(super) shown: Shown,
     pub(super) restores: Restores,
     pub(super) responses: Responses,
@@ -152,7 +155,8 @@ impl State {
             collections: Collections::default(),
             pages: Pages::default(),
             grants: Grants::default(),
-            own_writes: OwnWrites::default(),
+            own_writes: LeastRvs::default(),
+            read_alone: LeastRvs::default(),
             shown: Shown::default(),
             restores: Restores::default(),
             responses: Responses::default(),
@@ -192,6 +196,9 @@ impl State {
     ) -> Result<Upsert, NotLearnt> {
         let of = GroupResource::of(resource);
         let learnt = self.learn_state(resource, &of, object, now);
+        if learnt.map_or_else(NotLearnt::is_our_own, |_| true) && object.seen == Seen::Alone {
+            self.note_read_alone(object.by, (&of, object.id), object.resource_version);
+        }
         if learnt.is_err_and(NotLearnt::is_our_own) && object.seen == Seen::Alone {
             // It was shown all the same: what is known of it is too old for its caller.
             let shown = object.resource_version;

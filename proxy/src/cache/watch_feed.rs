@@ -64,9 +64,10 @@ impl WatchFeed {
             return None;
         };
         let mut state = shared.lock();
-        state.grant(caller, Granted::Scope(scope.clone()), unix_seconds(now));
-        let form = form(info, request, &response.headers)?;
-        Self::attach(shared, &mut state, caller, scope, form, info)
+        let form = form(info, request, &response.headers);
+        let granted = Granted::Scope(scope.clone());
+        state.grant_as(caller, granted, form, unix_seconds(now));
+        Self::attach(shared, &mut state, caller, scope, form?, info)
     }
 
     fn attach(

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::collection::{Change, Member};
-use super::grants::{self, Granted};
+use super::form::{Form, Forms};
+use super::grants::{self, Grant, Granted};
 use super::key::{GroupResource, ObjectId, member_key};
 use super::later::Lane;
 use super::record::{CollectionRecord, FactRecord};
@@ -15,14 +16,29 @@ use crate::request_info::GroupVersionResource;
 
 impl State {
     pub(super) fn grant(&mut self, caller: &ServiceAccount, granted: Granted, now: u64) {
-        let changes = self.grants.grant(caller, granted, now);
+        self.grant_as(caller, granted, None, now);
+    }
+
+    /// The form is that in which a scope is shown.
+    pub(super) fn grant_as(
+        &mut self,
+        caller: &ServiceAccount,
+        granted: Granted,
+        form: Option<Form>,
+        now: u64,
+    ) {
+        let grant = Grant {
+            at: now,
+            forms: form.map(Forms::only).unwrap_or_default(),
+        };
+        let changes = self.grants.grant(caller, granted, grant);
         self.write_grants(changes);
     }
 
     pub(super) fn write_grants(&mut self, changes: Vec<grants::Change>) {
         for change in changes {
-            let (caller, granted, at) = match &change {
-                grants::Change::Put(caller, granted, at) => (caller, granted, Some(*at)),
+            let (caller, granted, grant) = match &change {
+                grants::Change::Put(caller, granted, grant) => (caller, granted, Some(*grant)),
                 grants::Change::Remove(caller, granted) => (caller, granted, None),
             };
             // After a restart nothing is known of what was in memory only; and a Secret's name is not for the disk either.
@@ -37,8 +53,11 @@ impl State {
             let Ok(key) = record::encode(b"", &persist::grant_key(caller, granted)) else {
                 continue;
             };
-            match at {
-                Some(at) => self.put_record(Table::Grants, key.into(), &record::GrantRecord { at }),
+            match grant {
+                Some(grant) => {
+                    let record = persist::grant(grant);
+                    self.put_record(Table::Grants, key.into(), &record);
+                }
                 None => self.writes.put(Table::Grants, key.into(), None),
             }
         }

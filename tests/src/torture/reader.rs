@@ -104,19 +104,20 @@ impl Reader {
             None => path.to_owned(),
         };
         let floor = self.witness.of_scope(topic, half);
+        let shown = self.witness.of_objects(topic);
         let Some(reply) = self.read(&path).await? else {
             return Ok(());
         };
         ensure!(reply.status == 200, "GET {path}: {}", reply.body);
         let said = || format!("LIST {path} {}", self.world.moment());
         let told = (version(&reply.body)?, &items(&reply.body)?);
-        let older = self.witness.older_than_read(topic, told.1);
-        self.world.tally.counts().older_than_read += older;
+        witness::nothing_older(told.1, &shown).with_context(said)?;
         let is_selected = |name: &str| half.is_none_or(|half| Half::of(name) == Some(half));
         let truth = &self.world.topics[topic].truth;
         let checked = witness::list(truth, told, &floor, is_selected).await;
         checked.with_context(said)?;
         self.witness.tell_scope(topic, half, told.0, said);
+        self.witness.tell_objects(topic, told.1, said);
         Ok(())
     }
 
@@ -124,6 +125,7 @@ impl Reader {
     async fn pages(&mut self, topic: usize) -> Result<()> {
         let path = self.world.topics[topic].path;
         let floor = self.witness.of_scope(topic, None);
+        let shown = self.witness.of_objects(topic);
         let mut all = BTreeMap::new();
         let mut token = String::new();
         let of = loop {
@@ -142,10 +144,12 @@ impl Reader {
             }
         };
         let said = || format!("LIST {path} in pages {}", self.world.moment());
+        witness::nothing_older(&all, &shown).with_context(said)?;
         let truth = &self.world.topics[topic].truth;
         let checked = witness::list(truth, (of, &all), &floor, |_| true).await;
         checked.with_context(said)?;
         self.witness.tell_scope(topic, None, of, said);
+        self.witness.tell_objects(topic, &all, said);
         Ok(())
     }
 

@@ -25,8 +25,6 @@ pub struct Counts {
     pub expired: usize,
     pub too_new: usize,
     pub writes: usize,
-    /// Objects that a list showed at an older RV than a GET had shown them.
-    pub older_than_read: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -67,7 +65,7 @@ impl fmt::Display for Counts {
         write!(
             f,
             "{} kills, slowest start {} ms; reads in the light: {}; in the dark: {}; {} in between, {} cut off; \
-             {} events on {} streams ({} expired, {} too new); {} writes; {} items of lists older than a GET",
+             {} events on {} streams ({} expired, {} too new); {} writes",
             self.kills,
             self.slowest_start.as_millis(),
             self.light,
@@ -79,7 +77,6 @@ impl fmt::Display for Counts {
             self.expired,
             self.too_new,
             self.writes,
-            self.older_than_read,
         )
     }
 }

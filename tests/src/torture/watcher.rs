@@ -1,6 +1,6 @@
 //! A client that watches, as client-go's reflector does: it goes on from what it has seen, and lists again after a 410.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ pub(super) struct Watcher {
 /// What a stream has begun with so far.
 struct Beginning {
     floor: Told,
+    shown: HashMap<String, Told>,
     items: BTreeMap<String, u64>,
 }
 
@@ -62,6 +63,7 @@ impl Watcher {
             }
         }
         let floor = self.witness.of_scope(self.topic, None);
+        let shown = self.witness.of_objects(self.topic);
         let path = match *reached {
             Some(from) => format!("{}?{BOOKMARKS}&resourceVersion={from}", self.path()),
             None => format!("{}?{BOOKMARKS}&{INITIAL}", self.path()),
@@ -72,7 +74,7 @@ impl Watcher {
             Err(_) => return Ok(()),
         };
         match stream.status.as_u16() {
-            200 => self.read(stream, reached, floor).await,
+            200 => self.read(stream, reached, (floor, shown)).await,
             410 => {
                 *reached = None;
                 Ok(())
@@ -92,6 +94,7 @@ impl Watcher {
     /// What it is to go on from; `None`: not now.
     async fn list(&self) -> Result<Option<u64>> {
         let floor = self.witness.of_scope(self.topic, None);
+        let shown = self.witness.of_objects(self.topic);
         let reply = match Client::new(self.dialer.clone()).get(self.path()).await {
             Ok(reply) if reply.status == 200 => reply.body,
             _ => return Ok(None),
@@ -99,13 +102,20 @@ impl Watcher {
         let told = (version(&reply)?, &items(&reply)?);
         let by = || format!("the LIST of a stream {}", self.world.moment());
         let truth = &self.world.topics[self.topic].truth;
+        witness::nothing_older(told.1, &shown).with_context(by)?;
         let checked = witness::list(truth, told, &floor, |_| true).await;
         checked.with_context(by)?;
         self.witness.tell_scope(self.topic, None, told.0, by);
+        self.witness.tell_objects(self.topic, told.1, by);
         Ok(Some(told.0))
     }
 
-    async fn read(&self, mut stream: Stream, reached: &mut Option<u64>, floor: Told) -> Result<()> {
+    async fn read(
+        &self,
+        mut stream: Stream,
+        reached: &mut Option<u64>,
+        (floor, shown): (Told, HashMap<String, Told>),
+    ) -> Result<()> {
         // What the cache tells happened before it was asked.
         let truth = &self.world.topics[self.topic].truth;
         let replay = match stream.is_cached {
@@ -115,6 +125,7 @@ impl Watcher {
         self.world.tally.counts().streams += 1;
         let mut beginning = reached.is_none().then(|| Beginning {
             floor,
+            shown,
             items: BTreeMap::new(),
         });
         // It broke, as a kill does it.
@@ -170,10 +181,12 @@ impl Watcher {
         let by = || format!("the initial events of a stream {}", self.world.moment());
         let truth = &self.world.topics[self.topic].truth;
         let told = (change.version, &begun.items);
+        witness::nothing_older(told.1, &begun.shown).with_context(by)?;
         let checked = witness::list(truth, told, &begun.floor, |_| true).await;
         checked.with_context(by)?;
         self.witness
             .tell_scope(self.topic, None, change.version, by);
+        self.witness.tell_objects(self.topic, told.1, by);
         *reached = Some(change.version);
         Ok(None)
     }
@@ -197,6 +210,10 @@ impl Watcher {
             )
         };
         self.witness.tell_scope(self.topic, None, version, by);
+        if change.kind != "BOOKMARK" {
+            self.witness
+                .tell_object(self.topic, &change.name, version, by);
+        }
         let checked = witness::event(truth, after, &change, replay).await;
         checked.with_context(|| self.world.moment())?;
         *reached = Some(version);

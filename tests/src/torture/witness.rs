@@ -104,15 +104,38 @@ impl Witness {
         }
     }
 
-    /// Lists that show an object at an older RV than a GET has shown it.
-    pub(super) fn older_than_read(&self, topic: usize, items: &BTreeMap<String, u64>) -> usize {
-        let seen = &self.seen()[topic];
-        let older = |(name, version): &(&String, &u64)| {
-            let told = seen.objects.get(*name);
-            told.is_some_and(|told| told.version > **version)
-        };
-        items.iter().filter(older).count()
+    /// What this client has been shown of single objects, however it was shown.
+    pub(super) fn of_objects(&self, topic: usize) -> HashMap<String, Told> {
+        self.seen()[topic].objects.clone()
     }
+
+    /// A list shows each of its objects.
+    pub(super) fn tell_objects(
+        &self,
+        topic: usize,
+        items: &BTreeMap<String, u64>,
+        by: impl Fn() -> String,
+    ) {
+        for (name, version) in items {
+            self.tell_object(topic, name, *version, &by);
+        }
+    }
+}
+
+/// A list was told to a client that had been shown these objects.
+pub(super) fn nothing_older(
+    items: &BTreeMap<String, u64>,
+    shown: &HashMap<String, Told>,
+) -> Result<()> {
+    for (name, version) in items {
+        if let Some(before) = shown.get(name) {
+            ensure!(
+                before.version <= *version,
+                "{name} went back: told at {version}; told before: {before}"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// An object at `version` was told to a client that had been told `floor`.

@@ -10,10 +10,14 @@ const ONE: &str = "/api/v1/namespaces/a/endpoints/p";
 
 impl Bench {
     fn read_at(&self, at: u64, uri: &str, body: &str) {
+        self.read_by("x", at, uri, body);
+    }
+
+    fn read_by(&self, who: &str, at: u64, uri: &str, body: &str) {
         let (request, response) = (headers(ACCEPT, JSON), ok(JSON));
         let learner = self
             .cache
-            .learner(&caller("x"), &info(uri), &request, &response, time(at));
+            .learner(&caller(who), &info(uri), &request, &response, time(at));
         let mut learner = learner.expect("to be learnt");
         learner.feed(body.as_bytes());
         learner.finish();
@@ -68,7 +72,7 @@ async fn an_answer_is_as_old_as_the_last_that_confirmed_it() {
     assert_eq!(bench.age_at(2507, PODS), Ok(507));
     assert_eq!(bench.age_at(2507, POD), Ok(7));
     // Another state of it confirms nothing of what the list shows.
-    bench.read_at(3000, POD, &pod("a", "p", 15));
+    bench.read_by("y", 3000, POD, &pod("a", "p", 15));
     assert_eq!(bench.age_at(3007, PODS), Ok(1007));
     assert_eq!(bench.age_at(3007, POD), Ok(7));
     bench.read_at(4000, PODS, &pod_list(12, &[item("a", "p", 5)]));

@@ -16,27 +16,31 @@ fn known(resource_version: &str, pods: &[&str]) -> Result<(String, Vec<String>),
 #[tokio::test]
 async fn a_list_shows_nothing_newer_than_its_rv() {
     let bench = Bench::new();
-    bench.learn("x", PODS, &pod_list(10, &[item("a", "p", 5)]));
+    for who in ["x", "y"] {
+        bench.learn(who, PODS, &pod_list(10, &[item("a", "p", 5)]));
+    }
     bench.learn("x", POD, &pod("a", "p", 15));
     let read = |rv| Ok(pod("a", "p", rv) + "\n");
     assert_eq!(bench.get("x", POD).await, read(15));
-    assert_eq!(bench.list("x", PODS).await, known("10", &["p@5"]));
-    let answer = bench.open_watch("x", &format!("{PODS}?{WATCH_LIST}"));
+    let older = bench.list("x", PODS).await;
+    assert_eq!(older.err(), Some(Reason::ShownSince));
+    assert_eq!(bench.list("y", PODS).await, known("10", &["p@5"]));
+    let answer = bench.open_watch("y", &format!("{PODS}?{WATCH_LIST}"));
     let answer = told(answer.expect("known")).await;
     assert_eq!(answer, ["ADDED p@5", "BOOKMARK 10 end"]);
 
     bench.commit().await;
     let bench = bench.killed();
     assert_eq!(bench.get("x", POD).await, read(15));
-    assert_eq!(bench.list("x", PODS).await, known("10", &["p@5"]));
+    assert_eq!(bench.list("y", PODS).await, known("10", &["p@5"]));
     assert_eq!(facts(&bench), 2);
 
     let mut feed = bench.watch("x", &format!("{PODS}?watch=1&resourceVersion=10"));
     feed.event(&event("MODIFIED", &pod("a", "p", 12)));
     assert_eq!(bench.get("x", POD).await, read(15));
-    assert_eq!(bench.list("x", PODS).await, known("12", &["p@12"]));
+    assert_eq!(bench.list("y", PODS).await, known("12", &["p@12"]));
     feed.event(&event("MODIFIED", &pod("a", "p", 15)));
-    assert_eq!(bench.list("x", PODS).await, known("15", &["p@15"]));
+    assert_eq!(bench.list("y", PODS).await, known("15", &["p@15"]));
     assert_eq!(facts(&bench), 1, "the older states are forgotten");
     drop(feed);
     bench.commit().await;
@@ -46,13 +50,13 @@ async fn a_list_shows_nothing_newer_than_its_rv() {
 #[tokio::test]
 async fn a_stream_of_one_scope_moves_no_other_collection() {
     let bench = Bench::new();
-    bench.learn("x", PODS, &pod_list(10, &[item("a", "p", 5)]));
+    bench.learn("y", PODS, &pod_list(10, &[item("a", "p", 5)]));
     bench.learn("x", PODS_IN_A, &pod_list(11, &[item("a", "p", 5)]));
     let mut feed = bench.watch("x", &format!("{PODS_IN_A}?watch=1&resourceVersion=11"));
     feed.event(&event("MODIFIED", &pod("a", "p", 15)));
-    assert_eq!(bench.list("x", PODS).await, known("10", &["p@5"]));
+    assert_eq!(bench.list("y", PODS).await, known("10", &["p@5"]));
     assert_eq!(bench.list("x", PODS_IN_A).await, known("15", &["p@15"]));
-    bench.learn("x", PODS, &pod_list(20, &[item("a", "p", 15)]));
+    bench.learn("y", PODS, &pod_list(20, &[item("a", "p", 15)]));
     assert_eq!(facts(&bench), 1);
 }
 
@@ -64,12 +68,12 @@ async fn a_selector_looks_at_what_the_list_shows() {
     };
     let whole = |item: String| format!(r#"{{"kind":"Pod","apiVersion":"v1",{}"#, &item[1..]);
     let bench = Bench::new();
-    bench.learn("x", PODS, &pod_list(10, &[labelled(5, "old")]));
+    bench.learn("y", PODS, &pod_list(10, &[labelled(5, "old")]));
     bench.learn("x", POD, &whole(labelled(15, "new")));
     let selected = |app: &str| format!("{PODS}?labelSelector=app%3D{app}");
-    let old = bench.list("x", &selected("old")).await;
+    let old = bench.list("y", &selected("old")).await;
     assert_eq!(old, known("10", &["p@5"]));
-    let new = bench.list("x", &selected("new")).await;
+    let new = bench.list("y", &selected("new")).await;
     assert_eq!(new, known("10", &[]));
 }
 
@@ -85,7 +89,7 @@ async fn a_list_that_streams_overtake_while_it_is_read_is_learnt_as_it_was() {
     let (request, response) = (headers(ACCEPT, JSON), ok(JSON));
     let learner = bench
         .cache
-        .learner(&caller("x"), &info(PODS), &request, &response, now());
+        .learner(&caller("y"), &info(PODS), &request, &response, now());
     let mut learner = learner.expect("a list");
     // One object is ahead before the list shows it, the other after.
     feed.event(&event("MODIFIED", &pod("a", "p", 15)));
@@ -95,12 +99,12 @@ async fn a_list_that_streams_overtake_while_it_is_read_is_learnt_as_it_was() {
     learner.feed(second);
     learner.finish();
     let expected = known("12", &["p@11", "q@6", "r@7"]);
-    assert_eq!(bench.list("x", PODS).await, expected);
+    assert_eq!(bench.list("y", PODS).await, expected);
     let of_stream = bench.list("x", PODS_IN_A).await;
     assert_eq!(of_stream, known("16", &["p@15", "q@16"]));
     assert_eq!(facts(&bench), 5);
     bench.learn(
-        "x",
+        "y",
         PODS,
         &pod_list(
             20,
@@ -115,7 +119,7 @@ async fn a_stream_ahead_of_its_list_keeps_what_it_showed() {
     let bench = Bench::new();
     let mut ahead = bench.watch("x", &format!("{PODS}?watch=1&resourceVersion=10"));
     ahead.event(&event("MODIFIED", &pod("a", "p", 12)));
-    bench.learn("x", POD, &pod("a", "p", 15));
+    bench.learn("y", POD, &pod("a", "p", 15));
     bench.learn("x", PODS, &pod_list(10, &[item("a", "p", 5)]));
     assert_eq!(bench.list("x", PODS).await, known("12", &["p@12"]));
     assert_eq!(facts(&bench), 2);

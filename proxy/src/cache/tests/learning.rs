@@ -147,12 +147,12 @@ async fn a_list_of_one_object_cannot_touch_its_siblings() {
         &pod_list(10, &[item("a", "p", 5), item("a", "q", 6)]),
     );
     bench.learn(
-        "x",
+        "y",
         "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Dp",
         &pod_list(20, &[item("a", "p", 15)]),
     );
     bench.learn(
-        "x",
+        "y",
         "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Dz",
         &pod_list(21, &[]),
     );

@@ -167,13 +167,13 @@ async fn json_that_the_api_server_wrote_is_preferred_and_stands_in_for_what_is_u
     let written = written.replacen("\"app\":\"x\"", "\"app\":\"y\"", 1);
     bench.learn("x", CONFIG_MAPS, &written);
     let recorded = include_bytes!("../wire/testdata/list.pb");
-    bench.try_learn("x", CONFIG_MAPS, PROTOBUF, recorded, true);
+    bench.try_learn("y", CONFIG_MAPS, PROTOBUF, recorded, true);
     assert_eq!(bench.get("x", CONFIG_MAPS).await, Ok(written.clone()));
     let newer = list(300, vec![config_map("one", 205), later("two", 299)]);
-    bench.try_learn("x", CONFIG_MAPS, PROTOBUF, &newer, true);
+    bench.try_learn("y", CONFIG_MAPS, PROTOBUF, &newer, true);
     assert_eq!(bench.get("x", CONFIG_MAPS).await, Ok(written));
     let newer = list(301, vec![config_map("one", 205)]);
-    bench.try_learn("x", CONFIG_MAPS, PROTOBUF, &newer, true);
+    bench.try_learn("y", CONFIG_MAPS, PROTOBUF, &newer, true);
     let (version, told) = bench.list("x", CONFIG_MAPS).await.expect("a list");
     assert_eq!((&*version, told), ("301", vec!["one@205".to_owned()]));
 }

@@ -74,10 +74,10 @@ async fn a_watch_list_cut_before_its_end_proves_nothing() {
 async fn a_filtered_deletion_is_not_a_deletion() {
     let bench = known();
     let scope = "/api/v1/pods?fieldSelector=spec.nodeName%3Dn";
-    bench.learn("x", scope, &pod_list(10, &[item("a", "p", 5)]));
-    let mut feed = bench.watch("x", &format!("{scope}&watch=1&resourceVersion=10"));
+    bench.learn("y", scope, &pod_list(10, &[item("a", "p", 5)]));
+    let mut feed = bench.watch("y", &format!("{scope}&watch=1&resourceVersion=10"));
     feed.event(&event("DELETED", &pod("a", "p", 11)));
-    assert_eq!(names(bench.list("x", scope).await).1, Vec::<String>::new());
+    assert_eq!(names(bench.list("y", scope).await).1, Vec::<String>::new());
     assert!(bench.get("x", "/api/v1/namespaces/a/pods/p").await.is_ok());
     assert_eq!(names(bench.list("x", PODS).await).1.len(), 2);
 }
@@ -338,6 +338,61 @@ async fn nobody_is_told_anything_older_than_its_own_stream_has_shown() {
     }
     bench.learn("x", PODS, &pod_list(22, &[item("a", "p", 21)]));
     assert!(bench.list("x", PODS).await.is_ok());
+}
+
+#[tokio::test]
+async fn no_list_shows_an_object_older_than_its_caller_has_seen_it_alone() {
+    let bench = known();
+    bench.learn("y", PODS, &pod_list(10, &[item("a", "p", 5)]));
+    bench.learn("x", "/api/v1/namespaces/a/pods/p", &pod("a", "p", 15));
+    // Not selected by what is labelled; nobody can tell that of what is new.
+    bench.learn("x", "/api/v1/namespaces/b/pods/new", &pod("b", "new", 16));
+    bench.commit().await;
+    let bench = bench.killed();
+    for uri in [PODS, PODS_IN_A] {
+        let list = bench.list("x", uri).await;
+        assert_eq!(list.err(), Some(Reason::ShownSince), "{uri}");
+        let watch_list = bench.open_watch("x", &format!("{uri}?{WATCH_LIST}"));
+        assert_eq!(watch_list.err(), Some(Reason::ShownSince), "{uri}");
+        assert!(bench.list("y", uri).await.is_ok(), "{uri}: who has not");
+    }
+    for within_what_it_has_seen in ["c/pods", "b/pods?labelSelector=a%3Db"] {
+        let uri = format!("/api/v1/namespaces/{within_what_it_has_seen}");
+        assert!(bench.list("x", &uri).await.is_ok(), "{uri}");
+    }
+    assert!(bench.list("x", "/api/v1/namespaces/b/pods").await.is_err());
+    let after = bench.open_watch("x", &watch(10));
+    assert!(after.is_ok(), "it says itself what it has seen");
+    bench.learn("x", PODS, &pod_list(20, &[item("a", "p", 15)]));
+    assert!(bench.list("x", PODS).await.is_ok());
+}
+
+#[tokio::test]
+async fn no_list_shows_an_object_older_than_its_caller_has_seen_it_in_another() {
+    let changed = |bench: &Bench| bench.learn("x", PODS_IN_A, &pod_list(20, &[item("a", "p", 15)]));
+    let gone = |bench: &Bench| bench.learn("x", PODS_IN_A, &pod_list(20, &[]));
+    let same = |bench: &Bench| bench.learn("x", PODS_IN_A, &pod_list(20, &[item("a", "p", 5)]));
+    let cases: [(&str, &dyn Fn(&Bench), bool); 3] = [
+        ("changed", &changed, false),
+        ("gone", &gone, false),
+        ("same", &same, true),
+    ];
+    for (what, learn, is_told) in cases {
+        let bench = known();
+        bench.learn("y", PODS, &pod_list(10, &[item("a", "p", 5)]));
+        learn(&bench);
+        bench.commit().await;
+        let bench = bench.killed();
+        let list = bench.list("x", PODS).await.map(drop);
+        let expected = if is_told {
+            Ok(())
+        } else {
+            Err(Reason::ShownSince)
+        };
+        assert_eq!(list, expected, "{what}");
+        assert!(bench.list("x", PODS_IN_A).await.is_ok(), "{what}");
+        assert!(bench.list("y", PODS).await.is_ok(), "{what}");
+    }
 }
 
 #[tokio::test]

@@ -85,7 +85,9 @@ async fn a_client_reads_what_it_wrote() {
 #[tokio::test]
 async fn an_object_that_was_created_is_read_and_moves_no_collection() {
     let bench = Bench::new();
-    bench.learn("x", PODS_IN_A, &pod_list(10, &[item("a", "q", 7)]));
+    for who in ["x", "y"] {
+        bench.learn(who, PODS_IN_A, &pod_list(10, &[item("a", "q", 7)]));
+    }
     let created = bench.send("x", "POST /api/v1/namespaces/a/pods");
     created.answered_as(
         StatusCode::CREATED,
@@ -95,7 +97,9 @@ async fn an_object_that_was_created_is_read_and_moves_no_collection() {
     );
     assert_eq!(bench.get("x", POD).await, read(15));
     let expected = ("10".to_owned(), vec!["q@7".to_owned()]);
-    assert_eq!(bench.list("x", PODS_IN_A).await, Ok(expected));
+    assert_eq!(bench.list("y", PODS_IN_A).await, Ok(expected));
+    let older = bench.list("x", PODS_IN_A).await;
+    assert_eq!(older.err(), Some(Reason::ShownSince));
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! What each caller wrote lately: it is not to be shown an older object than its own write left behind.
+//! The least RVs at which each caller may be told of single objects: what it wrote lately is not to be shown to it as it was
+//! before, nor what a GET has shown it in a list that is older.
 //!
 //! Bounded: a stream shows most writes within a moment, and what is forgotten here makes an answer older than it need be, but
 //! never wrong for its RV.
@@ -10,35 +11,36 @@ use super::state::State;
 use crate::identity::ServiceAccount;
 use crate::request_info::ObjectKey;
 
-/// Of one caller: far more than are under way before a stream or a read shows them.
+/// Of one caller: far more writes than are under way before a stream or a read shows them, and more objects than one client
+/// reads one by one.
 const MAX_PER_CALLER: usize = 256;
-/// Callers that write, many times those of one node; the one that wrote first makes room.
+/// Many times those of one node; the one that came first makes room.
 const MAX_CALLERS: usize = 256;
 
 #[derive(Default)]
-pub(super) struct OwnWrites {
-    of: HashMap<ServiceAccount, Lately>,
+pub(super) struct LeastRvs {
+    of: HashMap<ServiceAccount, OfCaller>,
     order: VecDeque<ServiceAccount>,
 }
 
 #[derive(Default)]
-struct Lately {
+struct OfCaller {
     /// What is seen of each object must be at least as new as this RV.
     least: HashMap<(GroupResource, ObjectId), u64>,
-    order: VecDeque<Written>,
+    order: VecDeque<Named>,
 }
 
-type Written = (GroupResource, ObjectId);
+type Named = (GroupResource, ObjectId);
 
-impl OwnWrites {
-    /// The caller changed the object, which has at least this RV since. Says what made room.
+impl LeastRvs {
+    /// The caller is not to be told of the object as it was before this RV. Says what made room.
     pub(super) fn note(
         &mut self,
         caller: &ServiceAccount,
         resource: &GroupResource,
         id: &ObjectId,
         resource_version: u64,
-    ) -> Vec<(ServiceAccount, Written)> {
+    ) -> Vec<(ServiceAccount, Named)> {
         let mut dropped = Vec::new();
         if !self.of.contains_key(caller) {
             self.order.push_back(caller.clone());
@@ -46,22 +48,22 @@ impl OwnWrites {
                 && let Some(first) = self.order.pop_front()
             {
                 let of_first = self.of.remove(&first).unwrap_or_default();
-                let written = of_first.order.into_iter();
-                dropped.extend(written.map(|written| (first.clone(), written)));
+                let named = of_first.order.into_iter();
+                dropped.extend(named.map(|named| (first.clone(), named)));
             }
         }
-        let lately = self.of.entry(caller.clone()).or_default();
+        let of_caller = self.of.entry(caller.clone()).or_default();
         let key = (resource.clone(), id.clone());
-        if let Some(least) = lately.least.get_mut(&key) {
+        if let Some(least) = of_caller.least.get_mut(&key) {
             *least = resource_version.max(*least);
             return dropped;
         }
-        lately.least.insert(key.clone(), resource_version);
-        lately.order.push_back(key);
-        if lately.order.len() > MAX_PER_CALLER
-            && let Some(first) = lately.order.pop_front()
+        of_caller.least.insert(key.clone(), resource_version);
+        of_caller.order.push_back(key);
+        if of_caller.order.len() > MAX_PER_CALLER
+            && let Some(first) = of_caller.order.pop_front()
         {
-            lately.least.remove(&first);
+            of_caller.least.remove(&first);
             dropped.push((caller.clone(), first));
         }
         dropped
@@ -76,10 +78,10 @@ impl OwnWrites {
         noted: u64,
         resource_version: u64,
     ) {
-        let lately = self.of.get_mut(caller);
-        let least = lately.and_then(|lately| {
+        let of_caller = self.of.get_mut(caller);
+        let least = of_caller.and_then(|of_caller| {
             let key = (resource.clone(), id.clone());
-            lately.least.get_mut(&key)
+            of_caller.least.get_mut(&key)
         });
         match least {
             Some(least) if *least == noted => *least = resource_version,
@@ -88,21 +90,32 @@ impl OwnWrites {
     }
 
     /// The RVs of this resource went back. Says what was forgotten.
-    pub(super) fn forget(&mut self, resource: &GroupResource) -> Vec<(ServiceAccount, Written)> {
+    pub(super) fn forget(&mut self, resource: &GroupResource) -> Vec<(ServiceAccount, Named)> {
         let mut forgotten = Vec::new();
-        for (caller, lately) in &mut self.of {
-            let gone = lately.least.extract_if(|(of, _), _| of == resource);
-            forgotten.extend(gone.map(|(written, _)| (caller.clone(), written)));
-            lately.order.retain(|(of, _)| of != resource);
+        for (caller, of_caller) in &mut self.of {
+            let gone = of_caller.least.extract_if(|(of, _), _| of == resource);
+            forgotten.extend(gone.map(|(named, _)| (caller.clone(), named)));
+            of_caller.order.retain(|(of, _)| of != resource);
         }
         forgotten
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = (&ServiceAccount, &Written, u64)> {
-        self.of.iter().flat_map(|(who, lately)| {
-            let least = lately.least.iter();
-            least.map(move |(written, least)| (who, written, *least))
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ServiceAccount, &Named, u64)> {
+        self.of.iter().flat_map(|(who, of_caller)| {
+            let least = of_caller.least.iter();
+            least.map(move |(named, least)| (who, named, *least))
         })
+    }
+
+    /// The objects of a resource of which there is one for this caller.
+    pub(super) fn of(
+        &self,
+        caller: &ServiceAccount,
+        resource: &GroupResource,
+    ) -> impl Iterator<Item = (&ObjectId, u64)> {
+        let own = self.of.get(caller).into_iter().flat_map(|own| &own.least);
+        let of_resource = own.filter(move |((of, _), _)| of == resource);
+        of_resource.map(|((_, id), least)| (id, *least))
     }
 
     /// The least RV at which this caller may be told of the object; 0 when any will do.
@@ -115,7 +128,7 @@ impl OwnWrites {
         let key = || (resource.clone(), id.clone());
         self.of
             .get(caller)
-            .and_then(|lately| lately.least.get(&key()))
+            .and_then(|of_caller| of_caller.least.get(&key()))
             .copied()
             .unwrap_or(0)
     }
@@ -149,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_write_counts_for_its_caller_and_never_goes_backwards() {
-        let mut writes = OwnWrites::default();
+        let mut writes = LeastRvs::default();
         writes.note(&caller("x"), &pods(), &id("p"), 7);
         writes.note(&caller("x"), &pods(), &id("p"), 5);
         assert_eq!(writes.least(&caller("x"), &pods(), &id("p")), 7);
@@ -159,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_write_that_changed_nothing_hides_nothing() {
-        let mut writes = OwnWrites::default();
+        let mut writes = LeastRvs::default();
         let pod = id("p");
         writes.note(&caller("x"), &pods(), &pod, 11);
         writes.shown(&caller("x"), (&pods(), &pod), 11, 5);
@@ -171,7 +184,7 @@ mod tests {
 
     #[test]
     fn one_caller_that_writes_much_takes_no_room_from_another() {
-        let mut writes = OwnWrites::default();
+        let mut writes = LeastRvs::default();
         writes.note(&caller("y"), &pods(), &id("p"), 7);
         for n in 0..=MAX_PER_CALLER {
             writes.note(&caller("x"), &pods(), &id(&n.to_string()), 7);

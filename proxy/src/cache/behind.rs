@@ -1,0 +1,77 @@
+//! Whether a collection is behind what its caller has been shown elsewhere: an object by a GET, or another scope that holds
+//! some of the same objects. A list from it would show that caller an object as it was before.
+
+use super::answer::Asked;
+use super::collection::Collection;
+use super::key::{GroupResource, ObjectId, is_unfiltered};
+use super::reading::Part;
+use super::state::State;
+use crate::identity::ServiceAccount;
+use crate::policy::Reason;
+
+impl Asked<'_> {
+    /// Those of them that show this caller nothing older than it has seen.
+    pub(super) fn up_to_date<'s>(
+        &self,
+        state: &State,
+        mut candidates: Vec<(&'s Collection, Part)>,
+    ) -> Result<Vec<(&'s Collection, Part)>, Reason> {
+        candidates.retain(|(collection, part)| !state.is_behind(self.caller, collection, part));
+        match candidates.is_empty() {
+            true => Err(Reason::ShownSince),
+            false => Ok(candidates),
+        }
+    }
+}
+
+impl State {
+    fn is_behind(&self, caller: &ServiceAccount, collection: &Collection, part: &Part) -> bool {
+        let resource = GroupResource::of(&collection.scope.resource);
+        let mut read_alone = self.read_alone.of(caller, &resource);
+        if read_alone.any(|(id, seen)| is_older(collection, part, id, seen)) {
+            return true;
+        }
+        // Who has read a scope may have been shown whatever is known of it.
+        let newer = self.collections.of(&resource).filter(|(_, other)| {
+            other.complete
+                && other.resource_version > collection.resource_version
+                && self.grants.has_read(caller, &other.scope, other.form)
+        });
+        newer
+            .map(|(_, other)| other)
+            .any(|other| shows_older(collection, part, other))
+    }
+}
+
+/// Whether an object is not in it as it was seen at this RV.
+fn is_older(collection: &Collection, part: &Part, id: &ObjectId, seen: u64) -> bool {
+    if seen <= collection.resource_version || !part.narrowing.may_hold(id) {
+        return false;
+    }
+    match collection.members().get(id) {
+        Some(member) => member.resource_version < seen,
+        // It came since, if it is not one that the selectors leave out.
+        None => is_unfiltered(&collection.scope) && !part.narrowing.looks_into_objects(),
+    }
+}
+
+/// Whether something in it is not as it is in `newer`.
+fn shows_older(collection: &Collection, part: &Part, newer: &Collection) -> bool {
+    let mut members = newer.members().iter();
+    let mut deletions = newer.deletions().after(collection.resource_version);
+    members.any(|(id, member)| is_older(collection, part, id, member.resource_version))
+        || deletions.any(|gone| {
+            collection.members().contains_key(&gone.id)
+                && is_older(collection, part, &gone.id, gone.resource_version)
+        })
+        || is_unfiltered(&newer.scope) && holds_more(collection, part, newer)
+}
+
+/// Whether something in it is not in `newer` any more, which has all that it asks for.
+fn holds_more(collection: &Collection, part: &Part, newer: &Collection) -> bool {
+    let namespace = newer.scope.namespace.as_deref();
+    let mut members = collection.members().keys();
+    members.any(|id| {
+        id.is_in(namespace) && part.narrowing.may_hold(id) && !newer.members().contains_key(id)
+    })
+}
