@@ -225,7 +225,9 @@ pub(super) fn get(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
         let mut state = asked.shared.lock();
         let (fact, rendering, confirmed) = find(asked, &state, &key, &id)?;
         let of = GroupResource::of(&key.resource);
+        let resource_version = fact.resource_version;
         let stored = Stored::of(&state, &of, &id, fact);
+        state.note_read_alone(asked.caller, (&of, &id), resource_version);
         state.used_object(asked.caller, &of, &id, asked.now);
         (stored, rendering, confirmed, snapshot(&state)?)
     };

@@ -39,6 +39,7 @@ pub(super) fn list(asked: &Asked<'_>) -> Result<Response<Body>, Reason> {
     let sizes = page.cut(&state, collection, &part, &scope, &mut head)?;
     let age = asked.age(collection.confirmed);
     state.used_collection(asked.caller, part.collection, asked.now);
+    state.note_told(asked.caller, &part);
     drop(state);
     let content_type = part.rendering.content_type(part.form);
     let mut headers = headers::cached(content_type, age, asked.request);

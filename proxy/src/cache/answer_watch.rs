@@ -66,6 +66,7 @@ pub(super) fn watch(asked: &Asked<'_>) -> Result<WatchAnswer, Reason> {
     let headers = headers::cached(content_type, asked.age(collection.confirmed), asked.request);
     let (cursor, end) = replay(asked, &state, collection, &part, start)?;
     state.used_collection(asked.caller, part.collection, asked.now);
+    state.note_told(asked.caller, &part);
     if resource_version == part.resource_version {
         state.keep_part(asked.caller, &scope, &part);
     }

@@ -4,10 +4,12 @@
 use super::answer::Asked;
 use super::collection::Collection;
 use super::key::{GroupResource, ObjectId, is_unfiltered};
+use super::pages::PartialList;
 use super::reading::Part;
 use super::state::State;
 use crate::identity::ServiceAccount;
 use crate::policy::Reason;
+use crate::request_info::Scope;
 
 impl Asked<'_> {
     /// Those of them that show this caller nothing older than it has seen.
@@ -25,6 +27,50 @@ impl Asked<'_> {
 }
 
 impl State {
+    /// The caller is told of this part of a collection, which may be ahead of others.
+    pub(super) fn note_told(&mut self, caller: &ServiceAccount, part: &Part) {
+        let Some(told) = self.collections.get(part.collection) else {
+            return;
+        };
+        if let Some(changes) = self.grants.shown_in(caller, &told.scope, told.form) {
+            return self.write_grants(changes);
+        }
+        // It has not read the whole of that collection, so there is no grant to tell this by.
+        let resource = GroupResource::of(&told.scope.resource);
+        let members = told.members().iter();
+        let members = members.filter(|(id, _)| part.narrowing.may_hold(id));
+        let newer = self.newer_than_lists(
+            &resource,
+            members.map(|(id, member)| (id, member.resource_version)),
+        );
+        for (id, shown) in newer {
+            self.note_read_alone(caller, (&resource, &id), shown);
+        }
+    }
+
+    /// The caller is shown one page of a list, and may never ask for the others.
+    pub(super) fn note_page(&mut self, caller: &ServiceAccount, of: &Scope, page: &PartialList) {
+        let resource = GroupResource::of(&of.resource);
+        let objects = page.members.iter().map(|(id, shown)| (id, *shown));
+        for (id, shown) in self.newer_than_lists(&resource, objects) {
+            self.note_read_alone(caller, (&resource, &id), shown);
+        }
+    }
+
+    /// Those that a list which is known may show as they were before.
+    fn newer_than_lists<'o>(
+        &self,
+        resource: &GroupResource,
+        objects: impl Iterator<Item = (&'o ObjectId, u64)>,
+    ) -> Vec<(ObjectId, u64)> {
+        let lists = self.collections.of(resource);
+        let oldest = lists.map(|(_, list)| list.resource_version).min();
+        objects
+            .filter(|(_, shown)| oldest.is_some_and(|oldest| *shown > oldest))
+            .map(|(id, shown)| (id.clone(), shown))
+            .collect()
+    }
+
     fn is_behind(&self, caller: &ServiceAccount, collection: &Collection, part: &Part) -> bool {
         let resource = GroupResource::of(&collection.scope.resource);
         let mut read_alone = self.read_alone.of(caller, &resource);

@@ -204,6 +204,19 @@ impl Grants {
         })
     }
 
+    /// A caller that was let read this very scope is shown it in this form, too. `None`: it was granted another one.
+    pub(super) fn shown_in(
+        &mut self,
+        caller: &ServiceAccount,
+        scope: &Scope,
+        form: Form,
+    ) -> Option<Vec<Change>> {
+        let grant = self.of.get_mut(caller)?.scopes.get_mut(scope)?;
+        let is_news = grant.forms.add(Forms::only(form));
+        let put = || Change::Put(caller.clone(), Granted::Scope(scope.clone()), *grant);
+        Some(is_news.then(put).into_iter().collect())
+    }
+
     /// Whether the caller has read this very scope, in this form.
     pub(super) fn has_read(&self, caller: &ServiceAccount, scope: &Scope, form: Form) -> bool {
         let own = self.of.get(caller);

@@ -450,6 +450,9 @@ impl List {
         };
         let mut state = shared.lock();
         before.compare(&mut state, &scope.resource, head.resource_version);
+        if !(continue_token.is_empty() && head.continue_token.is_empty()) {
+            state.note_page(caller, &scope, &list);
+        }
         if !continue_token.is_empty() {
             let before = state.pages.take(&page(continue_token));
             let Some(whole) = before.and_then(|before| before.followed_by(list)) else {

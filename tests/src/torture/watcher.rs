@@ -210,7 +210,7 @@ impl Watcher {
             )
         };
         self.witness.tell_scope(self.topic, None, version, by);
-        if change.kind != "BOOKMARK" {
+        if matches!(change.kind.as_str(), "ADDED" | "MODIFIED") {
             self.witness
                 .tell_object(self.topic, &change.name, version, by);
         }

@@ -15,7 +15,7 @@ use crate::record::{
     objects,
 };
 use crate::scope::{Resource, Scope};
-use crate::truth::{Content, Key, Object, Truth};
+use crate::truth::{Content, EventKind, Key, Object, Truth};
 use crate::wire::{List, Status, Told};
 pub use explain::explain;
 use stream::Stream;
@@ -81,12 +81,14 @@ struct Checker<'t> {
     entry: usize,
     found: Vec<Violation>,
     exchanges: BTreeMap<ExchangeId, Exchange>,
+    /// The highest RV at which a client was shown an object.
+    shown: BTreeMap<(ClientId, Key), u64>,
     /// The highest RV that a client was told of a scope.
     told: BTreeMap<(ClientId, Scope), u64>,
     /// The pages so far of lists that go on, by their next token. That names an RV and a key: lists of two scopes may share it.
     pages: BTreeMap<(ClientId, Scope, String), Vec<Object>>,
-    /// Callers and scopes that must be answered in the dark.
-    owed: BTreeSet<(usize, Scope)>,
+    /// Callers and scopes that must be answered in the dark, and as of when at least: 0 where that is not known.
+    owed: BTreeMap<(usize, Scope), u64>,
     /// Callers whose streams of a resource told something since all was last quiet: what is kept may be older than that, and is
     /// then not told to them.
     followed: BTreeSet<(usize, Resource)>,
@@ -103,6 +105,8 @@ struct Exchange {
     in_the_dark: bool,
     /// The highest RV its client had been told of the scope.
     known: u64,
+    /// Of a list: at which RVs its client had been shown objects.
+    shown: BTreeMap<Key, u64>,
     stream: Option<Stream>,
 }
 
@@ -114,9 +118,10 @@ impl<'t> Checker<'t> {
             entry: 0,
             found: Vec::new(),
             exchanges: BTreeMap::new(),
+            shown: BTreeMap::new(),
             told: BTreeMap::new(),
             pages: BTreeMap::new(),
-            owed: BTreeSet::new(),
+            owed: BTreeMap::new(),
             followed: BTreeSet::new(),
             held: Vec::new(),
             is_cut: false,
@@ -142,6 +147,7 @@ impl<'t> Checker<'t> {
             Event::Restarted => self.forget_streams(),
             Event::Killed => {
                 self.whole_since = Some(BTreeSet::new());
+                self.shown.clear();
                 self.forget_streams();
                 self.owed.clear();
             }
@@ -177,7 +183,12 @@ impl<'t> Checker<'t> {
                 }
                 Request::Get(_) => None,
             };
+            let shown = match request {
+                Request::List(..) => self.shown_to(client),
+                Request::Watch(..) | Request::Get(_) => BTreeMap::new(),
+            };
             let exchange = Exchange {
+                shown,
                 request: request.clone(),
                 in_the_dark: self.is_cut,
                 known: known.unwrap_or_default(),
@@ -222,7 +233,16 @@ impl<'t> Checker<'t> {
             why,
         };
         let seen = stream.told(self.truth, told);
+        let object = match told {
+            // A deletion that a list proved has that list's RV, and its name may be another object's since before that.
+            Told::Event(EventKind::Deleted, _) => None,
+            Told::Event(_, object) => Some(object.clone()),
+            Told::Error(_) | Told::Bookmark { .. } => None,
+        };
         self.found.extend(seen.into_iter().map(violation));
+        if let Some(object) = object {
+            self.show(client, &object);
+        }
         let ends_initial = match told {
             Told::Error(_) => return,
             Told::Event(..) => false,
@@ -261,6 +281,10 @@ impl<'t> Checker<'t> {
                 if origin == Origin::Upstream && list.continue_token.is_empty() {
                     self.told_whole(scope);
                 }
+                if origin == Origin::Cache && !is_chosen {
+                    self.not_older(&exchange.shown, &list.items);
+                }
+                list.items.iter().for_each(|item| self.show(client, item));
                 self.listed(client, known, scope, ask, list);
             }
             (Request::Get(key), Answer::Object(object)) => self.got(client, origin, key, object),
@@ -308,6 +332,30 @@ impl<'t> Checker<'t> {
         self.tell(client, scope, known, list.rv);
     }
 
+    /// Not even in a list of another scope than the one that showed it.
+    fn not_older(&mut self, shown: &BTreeMap<Key, u64>, items: &[Object]) {
+        for item in items {
+            if let Some(before) = shown.get(&item.key).filter(|before| item.rv < **before) {
+                let why = format!(
+                    "{} is listed at {}, and was shown to this client at {before}",
+                    item.key.path(),
+                    item.rv
+                );
+                self.report(Property::Ordered, why);
+            }
+        }
+    }
+
+    fn show(&mut self, client: ClientId, object: &Object) {
+        let shown = self.shown.entry((client, object.key.clone())).or_default();
+        *shown = object.rv.max(*shown);
+    }
+
+    fn shown_to(&self, client: ClientId) -> BTreeMap<Key, u64> {
+        let shown = self.shown.iter().filter(|((who, _), _)| *who == client);
+        shown.map(|((_, key), rv)| (key.clone(), *rv)).collect()
+    }
+
     fn compare(
         &mut self,
         property: Property,
@@ -353,6 +401,7 @@ impl<'t> Checker<'t> {
             let why = format!("{} was never so", objects(std::slice::from_ref(object)));
             return self.report(Property::Atomic, why);
         }
+        self.show(client, object);
         let known = self.known_of(client, key);
         let until = self.truth.next_change(key, object.rv);
         if origin == Origin::Cache && until.is_some_and(|until| until <= known) {
@@ -416,7 +465,7 @@ impl<'t> Checker<'t> {
             }
             Request::Watch(scope, ask) => (scope, matches!(ask.rv.as_str(), "" | "0")),
             Request::Get(key) => {
-                let mut owed = self.owed.iter();
+                let mut owed = self.owed.keys();
                 let is_owed = owed.any(|(who, scope)| {
                     *who == caller && scope.is_unfiltered() && scope.holds(key)
                 });
@@ -428,16 +477,28 @@ impl<'t> Checker<'t> {
             }
         };
         let owed = (caller, scope.clone());
-        if status.cause == SHOWN_SINCE && self.followed.contains(&(caller, scope.resource)) {
+        let since = self.owed.get(&owed).copied();
+        if status.cause == SHOWN_SINCE
+            && (self.followed.contains(&(caller, scope.resource))
+                || self.has_seen_newer(caller, scope, since.unwrap_or_default()))
+        {
             return;
         }
-        if dark && follow_up && self.owed.contains(&owed) {
+        if dark && follow_up && since.is_some() {
             let why = format!("{scope} is known, and is refused: {status}");
             self.report(Property::Answered, why);
         }
         if dark && matches!(status.code, 410 | 504) {
-            self.owed.insert(owed);
+            self.owed.entry(owed).or_default();
         }
+    }
+
+    /// Whether a caller was shown an object of the resource, elsewhere, as it became after this.
+    fn has_seen_newer(&self, caller: usize, scope: &Scope, since: u64) -> bool {
+        self.shown.iter().any(|((client, key), rv)| {
+            let is_his = self.clients.get(*client).map_or(0, |who| who.caller) == caller;
+            is_his && key.resource == scope.resource && *rv > since
+        })
     }
 
     // --- when nothing moves ---
@@ -465,7 +526,7 @@ impl<'t> Checker<'t> {
             let what = format!("what client {client} holds of {}", store.scope);
             self.compare(Property::Resumable, &content, &store.objects, rv, &what);
             if let Some(client) = self.clients.get(client) {
-                self.owed.insert((client.caller, store.scope));
+                self.owed.insert((client.caller, store.scope), rv);
             }
         }
     }

@@ -23,8 +23,12 @@ fn all() -> Scope {
 }
 
 fn front() -> Scope {
+    tier("front")
+}
+
+fn tier(tier: &str) -> Scope {
     Scope {
-        labels: vec![Label::Is("tier".to_owned(), "front".to_owned())],
+        labels: vec![Label::Is("tier".to_owned(), tier.to_owned())],
         ..all()
     }
 }
@@ -252,7 +256,22 @@ fn a_client_that_is_told_an_older_rv_than_before_is_found() {
     let old = vec![object("x", 11, "front"), object("y", 12, "front")];
     let mut entries = listed(0, Upstream, all(), 15, new);
     entries.extend(listed(1, Cache, all(), 12, old));
-    assert_eq!(violations(entries), [Property::Ordered]);
+    // The scope and the object.
+    assert_eq!(violations(entries), [Property::Ordered; 2]);
+}
+
+#[test]
+fn a_list_that_shows_an_object_older_than_another_scope_did_is_found() {
+    let new = vec![object("z", 15, "front")];
+    let old = vec![object("x", 11, "front"), object("y", 12, "front")];
+    let older = listed(1, Cache, all(), 12, old);
+    let told = |first: Vec<Entry>| violations(first.into_iter().chain(older.clone()).collect());
+    assert_eq!(told(listed(0, Upstream, front(), 15, new)), []);
+    let changed = vec![object("x", 13, "back")];
+    assert_eq!(
+        told(listed(0, Upstream, tier("back"), 13, changed)),
+        [Property::Ordered]
+    );
 }
 
 #[test]
