@@ -48,6 +48,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let group = args.name.as_deref().unwrap_or("all").replace('/', "-");
     let csv = folder.join(format!("{group}.csv"));
     let plots = folder.join(&group);
+    // Those of the run before; there may be none.
+    let _ = fs::remove_dir_all(&plots);
     let mut bench = Command::new(target().join("release/bench"));
     bench.args(&args.name);
     bench.arg(format!("--repeats={}", args.repeats));

@@ -125,6 +125,7 @@ impl Chart {
             .light_line_style(WHITE)
             .bold_line_style(BLACK.mix(0.1))
             .y_desc(self.unit)
+            .y_label_formatter(&|value| format!("{value:.0}"))
             .label_style((FONT, 12))
             .draw()?;
         let below = words(13).pos(Pos::new(HPos::Center, VPos::Top));

@@ -59,7 +59,7 @@ impl Plot<'_> {
             at(0.0).fold(f64::MAX, f64::min),
             at(1.0 - SLOWEST).fold(0.0, f64::max),
         );
-        let title = format!("{}: slower than this was which share", self.title);
+        let title = format!("{}: share of the requests that took longer", self.title);
         let mut chart = ChartBuilder::on(area)
             .caption(title, words(16))
             .margin(12)

@@ -10,9 +10,10 @@ use crate::bench::report::{Curve, percentile};
 use crate::bench::rig::pods;
 use crate::bench::{Report, Rig, load};
 
-/// GETs due in a second, and of them in each turn: two seconds, so that the cache commits meanwhile.
-const RATE: f64 = 400.0;
-const GETS: usize = 800;
+/// GETs due in a second, a fifth of what two cores can do; and of them in each turn: two seconds, so that the cache commits
+/// meanwhile.
+const RATE: f64 = 200.0;
+const GETS: usize = 400;
 
 pub(super) fn run(rig: &mut Rig<'_>, report: &mut Report) -> Result<()> {
     with_pods(rig, 1, |rig, names| {
