@@ -314,7 +314,7 @@ impl<'a> ApiServer<'a> {
 
     /// A token of a service account, bound to `bound` if given, for an hour.
     pub fn token(&self, namespace: &str, account: &str, bound: Option<&Value>) -> Result<String> {
-        let mut request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}});
+        let mut request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86400}});
         if let Some(bound) = bound {
             request["spec"]["boundObjectRef"] = bound.clone();
         }

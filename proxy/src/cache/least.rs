@@ -8,6 +8,7 @@ use super::persist;
 use super::record::{self, LeastRecord};
 use super::state::{Keeping, State};
 use super::store::Table;
+use super::writing::encoded;
 use crate::identity::ServiceAccount;
 use crate::request_info::{GroupVersionResource, ObjectKey, Scope};
 
@@ -140,20 +141,19 @@ impl State {
             Granted::Object(object) | Granted::GetRefused(object) => &object.resource,
             Granted::Path(_) => return,
         };
+        let resource = GroupResource::of(resource);
         // After a restart nothing is told of what was in memory only.
-        if self.keeping(&GroupResource::of(resource)) != Keeping::Disk {
+        if self.keeping(&resource) != Keeping::Disk {
             return;
         }
         let Ok(key) = record::encode(b"", &persist::grant_key(caller, &of)) else {
             return;
         };
         let key = [of_what.prefix(), &key].concat();
-        match least {
-            Some(resource_version) => {
-                self.put_record(Table::Meta, key, &LeastRecord { resource_version });
-            }
-            None => self.writes.put(Table::Meta, key, None),
-        }
+        let least = least.map(|resource_version| LeastRecord { resource_version });
+        let value = least.and_then(|least| encoded(&key, &least));
+        // With the state of a Node that it is of: its heartbeat alone is not written each time.
+        self.put_row(&resource, Table::Meta, key, value);
     }
 
     /// To a new store.

@@ -187,7 +187,7 @@ impl State {
     }
 }
 
-fn encoded<T: record::Record>(key: &[u8], value: &T) -> Option<Bytes> {
+pub(super) fn encoded<T: record::Record>(key: &[u8], value: &T) -> Option<Bytes> {
     let encoded = record::encode(key, value);
     encoded
         .inspect_err(|error| tracing::error!(%error, "a record could not be written"))

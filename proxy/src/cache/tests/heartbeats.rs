@@ -254,6 +254,30 @@ async fn heartbeats_of_nodes_are_told_from_memory_and_written_with_the_next_news
 }
 
 #[tokio::test]
+async fn a_heartbeat_is_not_written_for_the_sake_of_its_writer_either() {
+    let mut cluster = Cluster::new(Encoding::Json, 3);
+    let beat = |cluster: &mut Cluster| {
+        let (_, beat, news) = cluster.nodes["n0"];
+        let sent = node(Encoding::Json, "n0", (cluster.rv + 1, beat + 300, news));
+        let sent = whole(Encoding::Json, &sent);
+        let sent = str::from_utf8(&sent).expect("JSON");
+        (cluster.bench).write("x", &format!("PATCH {NODES}/n0"), sent);
+        cluster.beat("n0");
+    };
+    beat(&mut cluster);
+    cluster.bench.commit().await;
+    let written = cluster.written();
+    for _ in 0..50 {
+        beat(&mut cluster);
+        cluster.bench.commit_due().await;
+    }
+    assert_eq!(cluster.written(), written);
+    assert_eq!(cluster.told_rv().await, 151);
+    let kept = cluster.killed();
+    assert_eq!(kept.told_rv().await, 101, "whoever asks");
+}
+
+#[tokio::test]
 async fn a_kill_in_the_middle_of_heartbeats_leaves_what_was_true_before_them() {
     for encoding in BOTH {
         let mut cluster = Cluster::new(encoding, 3);
