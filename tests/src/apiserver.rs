@@ -312,7 +312,7 @@ impl<'a> ApiServer<'a> {
         })
     }
 
-    /// A token of a service account, bound to `bound` if given, for an hour.
+    /// A token of a service account, bound to `bound` if given, for a day: longer than any test or bench.
     pub fn token(&self, namespace: &str, account: &str, bound: Option<&Value>) -> Result<String> {
         let mut request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86400}});
         if let Some(bound) = bound {
