@@ -1,9 +1,12 @@
 //! Whether a collection is behind what its caller has been shown elsewhere: an object by a GET, or another scope that holds
 //! some of the same objects. A list from it would show that caller an object as it was before.
 
+use std::cmp::Reverse;
+
 use super::answer::Asked;
 use super::collection::Collection;
 use super::key::{GroupResource, ObjectId, is_unfiltered};
+use super::least_rvs::MAX_PER_CALLER;
 use super::pages::PartialList;
 use super::reading::Part;
 use super::state::State;
@@ -44,7 +47,7 @@ impl State {
             members.map(|(id, member)| (id, member.resource_version)),
         );
         for (id, shown) in newer {
-            self.note_read_alone(caller, (&resource, &id), shown);
+            self.note_newer(caller, (&resource, &id), shown);
         }
     }
 
@@ -53,22 +56,25 @@ impl State {
         let resource = GroupResource::of(&of.resource);
         let objects = page.members.iter().map(|(id, shown)| (id, *shown));
         for (id, shown) in self.newer_than_lists(&resource, objects) {
-            self.note_read_alone(caller, (&resource, &id), shown);
+            self.note_newer(caller, (&resource, &id), shown);
         }
     }
 
-    /// Those that a list which is known may show as they were before.
+    /// Those that a list which is known may show as they were before: the newest, as many as are kept for a caller.
     fn newer_than_lists<'o>(
         &self,
         resource: &GroupResource,
         objects: impl Iterator<Item = (&'o ObjectId, u64)>,
     ) -> Vec<(ObjectId, u64)> {
         let lists = self.collections.of(resource);
-        let oldest = lists.map(|(_, list)| list.resource_version).min();
-        objects
-            .filter(|(_, shown)| oldest.is_some_and(|oldest| *shown > oldest))
-            .map(|(id, shown)| (id.clone(), shown))
-            .collect()
+        let Some(oldest) = lists.map(|(_, list)| list.resource_version).min() else {
+            return Vec::new();
+        };
+        let mut newer: Vec<_> = objects.filter(|(_, shown)| *shown > oldest).collect();
+        newer.sort_unstable_by_key(|(_, shown)| Reverse(*shown));
+        newer.truncate(MAX_PER_CALLER);
+        let newer = newer.into_iter();
+        newer.map(|(id, shown)| (id.clone(), shown)).collect()
     }
 
     fn is_behind(&self, caller: &ServiceAccount, collection: &Collection, part: &Part) -> bool {

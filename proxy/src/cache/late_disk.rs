@@ -25,9 +25,14 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Twice as long after each try, up to this. A try opens a file or two, and reads what is in them.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// It holds more than was learnt in the moment in which it could not be had.
+const LEFT_ALONE: &str = "another process held the store when Holdfast was started: it is left as it is, and what is learnt is \
+                          kept in memory only, until the next start";
+
 pub(super) struct LateDisk {
     config: config::Cache,
     open_store: Arc<OpenStore>,
+    was_in_use: bool,
     next: Mutex<Next>,
 }
 
@@ -38,10 +43,16 @@ struct Next {
 }
 
 impl LateDisk {
-    pub(super) fn new(config: &config::Cache, open_store: &Arc<OpenStore>) -> Self {
+    /// `error`: why it could not be used.
+    pub(super) fn new(
+        config: &config::Cache,
+        open_store: &Arc<OpenStore>,
+        error: &StoreError,
+    ) -> Self {
         Self {
             config: config.clone(),
             open_store: open_store.clone(),
+            was_in_use: matches!(error, StoreError::InUse),
             next: Mutex::new(Next {
                 at: Instant::now() + FIRST_PAUSE,
                 pause: FIRST_PAUSE,
@@ -77,15 +88,15 @@ pub(super) async fn settle(shared: &Arc<Shared>) -> bool {
     let Some(late) = shared.late_disk() else {
         return true;
     };
+    let was_in_use = late.was_in_use;
     let opened = blocking(move || open::open_once(&late.config, late.open_store.as_ref()));
     let opened = opened.await.unwrap_or_else(panicked);
     let settled = match opened {
-        Ok(opened) => moved(shared, opened).await,
+        Ok(opened) => moved(shared, opened, was_in_use).await,
         Err(error) => Err(error),
     };
     let condition = match settled {
         Ok(condition) => {
-            tracing::info!("the disk can be used: what is learnt is kept there");
             shared.set_late_disk(None);
             condition
         }
@@ -100,7 +111,11 @@ fn panicked<T>(panicked: tokio::task::JoinError) -> Result<T, StoreError> {
 }
 
 /// From memory to what was opened; what is to be said of that.
-async fn moved(shared: &Arc<Shared>, opened: Opened) -> Result<Option<String>, StoreError> {
+async fn moved(
+    shared: &Arc<Shared>,
+    opened: Opened,
+    was_in_use: bool,
+) -> Result<Option<String>, StoreError> {
     let Opened {
         state: mut on_disk,
         condition,
@@ -111,10 +126,17 @@ async fn moved(shared: &Arc<Shared>, opened: Opened) -> Result<Option<String>, S
         // Whoever tells of the upstream says so before it waits for the lock.
         if !shared.has_heard.load(Ordering::SeqCst) {
             adopt(&mut state, on_disk);
+            tracing::info!("the disk can be used: what is on it is known");
             return Ok(condition);
         }
         state.store.clone()
     };
+    if was_in_use {
+        tracing::warn!("{LEFT_ALONE}");
+        // Closing a file may take a while.
+        let _ = blocking(move || drop(on_disk)).await;
+        return Ok(Some(LEFT_ALONE.to_owned()));
+    }
     let disk = on_disk.store.clone();
     let replaced = blocking(move || replace(memory.as_ref(), disk.as_ref()));
     if let Err(error) = replaced.await.unwrap_or_else(panicked) {
@@ -129,6 +151,7 @@ async fn moved(shared: &Arc<Shared>, opened: Opened) -> Result<Option<String>, S
         Some(tail) => state.writes.follow(tail),
         None => state.writes.put(Table::Meta, Tail::key(), None),
     }
+    tracing::info!("the disk can be used: what is learnt is kept there");
     Ok(condition)
 }
 
@@ -137,7 +160,12 @@ fn adopt(state: &mut State, mut on_disk: State) {
     // There are those who follow them.
     std::mem::swap(&mut state.restores, &mut on_disk.restores);
     let keys = state.issuer_keys.take();
+    let dark = state.dark;
     *state = on_disk;
+    if state.dark != dark {
+        state.dark = dark;
+        state.write_dark();
+    }
     if let Some(keys) = keys {
         let record = record::IssuerKeysRecord {
             issuer: keys.issuer.clone(),

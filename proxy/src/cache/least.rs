@@ -76,8 +76,19 @@ impl State {
             let lists = collections.filter(|(_, list)| id.is_in(list.scope.namespace.as_deref()));
             lists.map(|(_, list)| list.resource_version).min()
         };
-        let is_in_lists = lists_reach.is_some_and(|reached| reached >= resource_version);
-        if is_in_lists || self.read_alone.least(caller, resource, id) >= resource_version {
+        if lists_reach.is_none_or(|reached| reached < resource_version) {
+            self.note_newer(caller, (resource, id), resource_version);
+        }
+    }
+
+    /// The caller was shown the object, and a list may show it as it was before.
+    pub(super) fn note_newer(
+        &mut self,
+        caller: &ServiceAccount,
+        (resource, id): (&GroupResource, &ObjectId),
+        resource_version: u64,
+    ) {
+        if self.read_alone.least(caller, resource, id) >= resource_version {
             return;
         }
         let dropped = (self.read_alone).note(caller, resource, id, resource_version);

@@ -13,7 +13,7 @@ use crate::request_info::ObjectKey;
 
 /// Of one caller: far more writes than are under way before a stream or a read shows them, and more objects than one client
 /// reads one by one.
-const MAX_PER_CALLER: usize = 256;
+pub(super) const MAX_PER_CALLER: usize = 256;
 /// Many times those of one node; the one that came first makes room.
 const MAX_CALLERS: usize = 256;
 

@@ -77,7 +77,7 @@ fn in_memory(config: &config::Cache, open_store: &Arc<OpenStore>, error: &StoreE
     let max_bytes = config.max_bytes.min(MAX_MEMORY_BYTES);
     Opened {
         state: State::new(Arc::new(MemoryStore::default()), config.secrets, max_bytes),
-        late: Some(LateDisk::new(config, open_store)),
+        late: Some(LateDisk::new(config, open_store, error)),
         condition: Some(in_memory_only(error)),
     }
 }

@@ -229,7 +229,10 @@ impl Upstream {
 
     /// A pod has come whose first request is near: a connection waits for it, unless its account has one.
     pub fn expect(&self) {
-        if let Some(server) = self.in_order().find(|server| server.epoch().is_some()) {
+        // The one that the next request goes to, whose turn it stays.
+        let first = self.turn.load(Ordering::Relaxed);
+        let mut servers = self.in_order_from(first);
+        if let Some(server) = servers.find(|server| server.epoch().is_some()) {
             self.pool.expect(&server);
         }
     }
@@ -249,6 +252,10 @@ impl Upstream {
             config::Strategy::Priority => 0,
             config::Strategy::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed),
         };
+        self.in_order_from(first)
+    }
+
+    fn in_order_from(&self, first: usize) -> impl Iterator<Item = Arc<Server>> {
         let count = self.servers.len();
         (0..count).filter_map(move |step| self.servers.get((first % count + step) % count).cloned())
     }

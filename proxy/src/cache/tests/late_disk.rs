@@ -235,3 +235,23 @@ async fn a_folder_that_cannot_be_made_is_tried_again_in_the_background() {
     assert_on_disk(&cache);
     assert!(read(&cache, "x", PODS).await.is_some());
 }
+
+#[tokio::test]
+async fn a_store_that_another_process_held_is_not_given_up_for_what_was_learnt_since() {
+    let before = Bench::new();
+    before.learn("x", PODS, &pod_list(10, &[item("a", "p", 5)]));
+    before.commit().await;
+    let after = open(&before.folder, config::Secrets::Memory);
+    learn(&after, "x", "/version", r#"{"major":"1"}"#);
+    let after = Arc::new(after);
+    assert!(!settle(&after.shared).await, "it is still held");
+    let Bench { folder, cache, .. } = before;
+    drop(cache);
+    assert!(settle(&after.shared).await);
+    let condition = after.status(now()).condition.expect("said so");
+    assert!(condition.contains("left as it is"), "{condition}");
+    drop(after);
+    let cache = open(&folder, config::Secrets::Memory);
+    let status = cache.status(now());
+    assert_eq!((status.condition, status.facts), (None, 1));
+}

@@ -1,6 +1,7 @@
 //! What streams teach, and how a watch is answered without an upstream.
 
 use super::*;
+use crate::cache::store::Table;
 
 fn names(list: Result<(String, Vec<String>), Reason>) -> (String, Vec<String>) {
     list.expect("known")
@@ -423,4 +424,34 @@ async fn a_watch_that_leaves_objects_out_by_name_or_namespace_is_not_told_of_the
         let expected = ["MODIFIED p@12", "BOOKMARK 12"];
         assert_eq!(told(answer).await, expected, "{selector}");
     }
+}
+
+#[tokio::test]
+async fn a_page_that_is_long_costs_no_more_notes_than_are_kept_and_the_same_again_none() {
+    let bench = known();
+    let many: Vec<String> = (0..600)
+        .map(|n| item("a", &format!("p{n}"), 20 + n))
+        .collect();
+    let page = pod_list(700, &many).replacen(
+        r#""resourceVersion":"700""#,
+        r#""resourceVersion":"700","continue":"next""#,
+        1,
+    );
+    let notes = |bench: &Bench| {
+        let store = bench.cache.shared.lock().store.clone();
+        let mut notes = 0;
+        let scanned = store.scan(Table::Meta, &mut |key, _| {
+            notes += usize::from(key.starts_with(b"least list"));
+            Ok(())
+        });
+        scanned.expect("reads");
+        notes
+    };
+    for _ in 0..2 {
+        bench.learn("x", &format!("{PODS}?limit=600"), &page);
+        bench.commit().await;
+        assert_eq!(notes(&bench), 256);
+    }
+    let older = bench.list("x", PODS).await;
+    assert_eq!(older.err(), Some(Reason::ShownSince));
 }
