@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Shared;
 use super::open::{self, OpenStore, Opened};
 use super::state::State;
 use super::store::{Store, StoreError, Table};
 use super::tail::Tail;
 use super::writes::Writes;
-use super::{Shared, record};
 use crate::config;
 use crate::runtime::blocking;
 
@@ -166,13 +166,9 @@ fn adopt(state: &mut State, mut on_disk: State) {
         state.dark = dark;
         state.write_dark();
     }
-    if let Some(keys) = keys {
-        let record = record::IssuerKeysRecord {
-            issuer: keys.issuer.clone(),
-            jwks: keys.jwks.clone(),
-        };
-        state.put_record(Table::Meta, open::ISSUER_KEYS.into(), &record);
-        state.issuer_keys = Some(keys);
+    if keys.is_some() {
+        state.issuer_keys = keys;
+        state.write_issuer_keys();
     }
 }
 

@@ -89,7 +89,6 @@ use crate::request_info::{RequestInfo, Verb};
 use grants::Granted;
 use late_disk::LateDisk;
 use state::{NotLearnt, State};
-use store::Table;
 
 pub use answer_watch::Frames;
 pub use before::Before;
@@ -315,12 +314,8 @@ impl Cache {
         if state.issuer_keys.as_ref() == Some(keys) {
             return;
         }
-        let record = record::IssuerKeysRecord {
-            issuer: keys.issuer.clone(),
-            jwks: keys.jwks.clone(),
-        };
-        state.put_record(Table::Meta, open::ISSUER_KEYS.into(), &record);
         state.issuer_keys = Some(keys.clone());
+        state.write_issuer_keys();
     }
 
     /// The uplink was down when the process before this one ended.

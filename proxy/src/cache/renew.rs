@@ -7,7 +7,7 @@ use super::collection::Collection;
 use super::key::{GroupResource, fact_key, parse_fact_key};
 use super::state::{Keeping, State};
 use super::store::{Store, StoreError, Table};
-use super::{Shared, open, record, store};
+use super::{Shared, store};
 
 /// Of facts, as they are stored.
 type Keys = Vec<Vec<u8>>;
@@ -102,10 +102,6 @@ fn write_again(state: &mut State) {
     let grants = state.grants.all();
     state.write_grants(grants);
     state.write_least_again();
-    if let Some(keys) = state.issuer_keys.clone() {
-        let (issuer, jwks) = (keys.issuer, keys.jwks);
-        let written = record::IssuerKeysRecord { issuer, jwks };
-        state.put_record(Table::Meta, open::ISSUER_KEYS.into(), &written);
-    }
+    state.write_issuer_keys();
     state.write_dark();
 }

@@ -172,6 +172,17 @@ impl State {
         }
     }
 
+    pub(super) fn write_issuer_keys(&mut self) {
+        let Some(keys) = &self.issuer_keys else {
+            return;
+        };
+        let record = record::IssuerKeysRecord {
+            issuer: keys.issuer.clone(),
+            jwks: keys.jwks.clone(),
+        };
+        self.put_record(Table::Meta, open::ISSUER_KEYS.into(), &record);
+    }
+
     pub(super) fn write_dark(&mut self) {
         let key = open::DARK.into();
         match self.dark {
