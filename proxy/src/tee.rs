@@ -1,11 +1,13 @@
 //! Step 7: one body, two readers: the caller first, the cache second and bounded.
 //!
-//! The caller's bytes do not wait: the second reader gets reference-counted chunks through a queue. When it lags by more than the queue holds
-//! it is dropped, and the caller goes on. Only a body that ended cleanly is finished; anything else is discarded by dropping the reader.
+//! Most bodies are small: they are read in place, which costs less than to wake a task. The bytes of a long one do not wait: the second
+//! reader gets reference-counted chunks through a queue. When it lags by more than the queue holds it is dropped, and the caller goes on.
+//! Only a body that ended cleanly is finished; anything else is discarded by dropping the reader.
 //!
 //! The end of a body is passed when the reader has finished with it, or a moment later: what a caller has read whole is then known for
 //! good, and a process that is killed the moment after does not come back with something older.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +24,9 @@ use tokio_util::task::TaskTracker;
 use crate::body::{Body, BoxError};
 use crate::cache::{Learner, WriteLearner};
 use crate::runtime::metrics::Metrics;
+
+/// As much of a body is read in place: a few hundred microseconds of parsing at most. Of 99 % of objects it is all.
+const IN_PLACE_BYTES: usize = 64 * 1024;
 
 /// How far the second reader may lag: a list of many megabytes arrives faster than a small node parses it, and several may at once.
 const QUEUE_BYTES: usize = 4 * 1024 * 1024;
@@ -60,17 +65,16 @@ impl Reader for WriteLearner {
     }
 }
 
-/// The same body, with `reader` reading along in a task of `tasks`.
+/// The same body, with `reader` reading along: in place, and in a task of `tasks` if the body is long.
 pub fn tee(body: Body, reader: impl Reader, tasks: &TaskTracker, metrics: &Arc<Metrics>) -> Body {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let queued = Arc::new(AtomicUsize::new(0));
-    tasks.spawn(drain(receiver, reader, Arc::clone(&queued)));
     let mut tee = Tee {
         inner: body,
-        queue: Some(Queue { sender, queued }),
+        second: Second::InPlace(Box::new(reader), 0),
         end: None,
+        tasks: tasks.clone(),
         metrics: Arc::clone(metrics),
     };
+    // Nothing is to wait for: what was read in place is finished in place.
     tee.finish_if_whole();
     tee.boxed_unsync()
 }
@@ -84,18 +88,28 @@ enum Item {
 /// Nobody says anything but by being gone.
 enum Never {}
 
+/// Where the second reader reads.
+enum Second<R> {
+    /// Here, so many bytes by now.
+    InPlace(Box<R>, usize),
+    /// In a task of its own.
+    Queued(Queue),
+    /// It has finished, or was given up.
+    Gone,
+}
+
 struct Queue {
     /// Bounded by `queued`, in bytes.
     sender: mpsc::UnboundedSender<Item>,
     queued: Arc<AtomicUsize>,
 }
 
-struct Tee {
+struct Tee<R> {
     inner: Body,
-    /// `None`: finished or given up.
-    queue: Option<Queue>,
+    second: Second<R>,
     /// The last frame (none, if the body just ends) and the reader that it waits for.
     end: Option<(Option<Frame<Bytes>>, Finishing)>,
+    tasks: TaskTracker,
     metrics: Arc<Metrics>,
 }
 
@@ -111,6 +125,8 @@ async fn drain(
             Item::Chunk(chunk) => {
                 reader.feed(&chunk);
                 queued.fetch_sub(cost(&chunk), Ordering::Relaxed);
+                // It has parsed for a hundred microseconds, and others wait for this thread.
+                tokio::task::yield_now().await;
             }
             Item::End(finished) => {
                 reader.finish();
@@ -125,19 +141,47 @@ fn cost(chunk: &Bytes) -> usize {
     chunk.len() + CHUNK_OVERHEAD
 }
 
-impl Tee {
+impl<R: Reader> Second<R> {
+    fn queued(reader: R, tasks: &TaskTracker) -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let queued = Arc::new(AtomicUsize::new(0));
+        tasks.spawn(drain(receiver, reader, Arc::clone(&queued)));
+        Self::Queued(Queue { sender, queued })
+    }
+}
+
+/// A reader that panics is gone; the body is not.
+fn guarded<T>(reads: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(reads)).ok()
+}
+
+impl<R: Reader> Tee<R> {
     fn pass_on(&mut self, chunk: &Bytes) {
-        let Some(queue) = &self.queue else {
-            return;
+        self.second = match std::mem::replace(&mut self.second, Second::Gone) {
+            Second::InPlace(mut reader, read) if read + chunk.len() <= IN_PLACE_BYTES => {
+                let fed = guarded(|| reader.feed(chunk));
+                fed.map_or(Second::Gone, |()| {
+                    Second::InPlace(reader, read + chunk.len())
+                })
+            }
+            Second::InPlace(reader, _) => self.queue(Second::queued(*reader, &self.tasks), chunk),
+            second => self.queue(second, chunk),
+        };
+    }
+
+    fn queue(&self, second: Second<R>, chunk: &Bytes) -> Second<R> {
+        let Second::Queued(queue) = second else {
+            return Second::Gone;
         };
         let cost = cost(chunk);
         if queue.queued.fetch_add(cost, Ordering::Relaxed) + cost > QUEUE_BYTES {
-            self.queue = None;
             self.metrics.not_learnt("Lagging");
-            return;
+            return Second::Gone;
         }
-        if queue.sender.send(Item::Chunk(chunk.clone())).is_err() {
-            self.queue = None;
+        // Nobody left to hear it: the task was ended with the runtime.
+        match queue.sender.send(Item::Chunk(chunk.clone())) {
+            Ok(()) => Second::Queued(queue),
+            Err(_) => Second::Gone,
         }
     }
 
@@ -149,13 +193,20 @@ impl Tee {
         whole.then(|| self.finish())?
     }
 
-    /// `None`: there is no reader any more.
+    /// `None`: there is no reader to wait for.
     fn finish(&mut self) -> Option<Finishing> {
-        let queue = self.queue.take()?;
-        let (sender, finished) = oneshot::channel();
-        // Nobody left to hear it: the task was ended with the runtime.
-        queue.sender.send(Item::End(sender)).ok()?;
-        Some(Box::pin(tokio::time::timeout(END_WAITS, finished)))
+        match std::mem::replace(&mut self.second, Second::Gone) {
+            Second::InPlace(reader, _) => {
+                guarded(|| reader.finish());
+                None
+            }
+            Second::Queued(queue) => {
+                let (sender, finished) = oneshot::channel();
+                queue.sender.send(Item::End(sender)).ok()?;
+                Some(Box::pin(tokio::time::timeout(END_WAITS, finished)))
+            }
+            Second::Gone => None,
+        }
     }
 
     /// What is left to pass on, once the reader has finished or is waited for no more.
@@ -169,7 +220,7 @@ impl Tee {
     }
 }
 
-impl http_body::Body for Tee {
+impl<R: Reader> http_body::Body for Tee<R> {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -183,7 +234,7 @@ impl http_body::Body for Tee {
         let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             Some(Ok(frame)) => Some(frame),
             Some(Err(error)) => {
-                self.queue = None;
+                self.second = Second::Gone;
                 return Poll::Ready(Some(Err(error)));
             }
             None => None,
@@ -310,6 +361,44 @@ mod tests {
         let read = body.collect().await.expect("whole").to_bytes();
         assert_eq!(read, "one two");
         assert_eq!(watched.fate().await, Fate::Finished(b"one two".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn a_small_body_takes_no_task_and_a_long_one_takes_one() {
+        for (len, tasks) in [(IN_PLACE_BYTES, 0), (IN_PLACE_BYTES + 1, 1)] {
+            let (first, rest) = ("x".repeat(1024), "y".repeat(len - 1024));
+            let frames = [first.clone(), rest.clone()].map(|part| Ok(Frame::data(part.into())));
+            let source = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
+            let (mut body, watched) = Watched::tee(source, None);
+            for _ in 0..2 {
+                body.frame().await.expect("a frame").expect("no error");
+            }
+            assert_eq!(watched.tasks.len(), tasks);
+            assert!(body.frame().await.is_none());
+            let whole = [first, rest].concat();
+            assert!(
+                watched.fate().await == Fate::Finished(whole.into()),
+                "{len}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_panics_is_not_the_callers_trouble() {
+        struct Panics;
+        impl Reader for Panics {
+            fn feed(&mut self, _: &[u8]) {
+                panic!("as a test wants it");
+            }
+            fn finish(self) {
+                unreachable!("it is gone");
+            }
+        }
+        let metrics = Arc::new(Metrics::new());
+        let source = chunks(vec![Ok("one "), Ok("two")]);
+        let body = tee(source, Panics, &TaskTracker::new(), &metrics);
+        let read = body.collect().await.expect("whole").to_bytes();
+        assert_eq!(read, "one two");
     }
 
     #[tokio::test]

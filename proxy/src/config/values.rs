@@ -229,9 +229,9 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// Directives as `tracing_subscriber::EnvFilter` reads them.
+/// Levels, of all and of modules, as `tracing_subscriber::filter::Targets` reads them.
 pub fn log_filter(text: &str) -> Result<String, String> {
-    tracing_subscriber::EnvFilter::try_new(text)
+    text.parse::<tracing_subscriber::filter::Targets>()
         .map(|_| text.to_owned())
         .map_err(|error| format!("{text:?} is not a log filter ({error}); write e.g. info or info,holdfast::upstream=debug"))
 }

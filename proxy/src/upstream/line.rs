@@ -14,11 +14,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::read_ahead::ReadAhead;
 use super::room::Places;
 use super::server::Server;
 
 pub(super) struct Line {
     stream: TcpStream,
+    ahead: ReadAhead,
     server: Arc<Server>,
     cut: CancellationToken,
     /// Wakes a reader that waits when the line is cut.
@@ -37,6 +39,7 @@ impl Line {
         server.connections.fetch_add(1, Ordering::Relaxed);
         Self {
             stream,
+            ahead: ReadAhead::default(),
             server,
             on_cut: Box::pin(cut.clone().cancelled_owned()),
             cut,
@@ -74,7 +77,8 @@ impl AsyncRead for Line {
             return Poll::Ready(Err(was_cut()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let Self { stream, ahead, .. } = &mut *self;
+        ready!(ahead.poll_read(Pin::new(stream), cx, buf))?;
         if buf.filled().len() > before {
             self.server.heard.note();
         }

@@ -13,6 +13,7 @@ mod own;
 mod patience;
 mod pool;
 mod probe;
+mod read_ahead;
 mod resolve;
 mod room;
 #[cfg(test)]
