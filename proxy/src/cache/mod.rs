@@ -103,6 +103,7 @@ pub use watch_feed::WatchFeed;
 pub struct Cache {
     shared: Arc<Shared>,
     commit_interval: Duration,
+    recent_events: wire::RecentEvents,
 }
 
 /// What learners, feeds and answers have in common.
@@ -181,6 +182,7 @@ impl Cache {
         Arc::new(Self {
             shared: Arc::new(shared),
             commit_interval: config.commit_interval,
+            recent_events: wire::RecentEvents::default(),
         })
     }
 
@@ -208,6 +210,11 @@ impl Cache {
     /// What is known before this request is sent, for learners and feeds to compare its answer with.
     pub fn before(&self, info: &RequestInfo) -> Before {
         Before::of(&self.shared, info)
+    }
+
+    /// For who splits a watch stream that passes.
+    pub fn recent_events(&self) -> wire::RecentEvents {
+        self.recent_events.clone()
     }
 
     /// The upstream answered 504 to this read: when it does not know an RV that it said itself, it lags, or it was restored.

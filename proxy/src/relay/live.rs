@@ -103,7 +103,8 @@ impl Relay {
         mut feed: Option<WatchFeed>,
         resumed: Option<u64>,
     ) -> Next {
-        let mut splitter = WatchSplitter::new(self.encoding);
+        let mut splitter =
+            WatchSplitter::new(self.encoding).beside(self.serve.cache.recent_events());
         let mut resumed = resumed.map(|from| Resumed {
             from,
             covered: self.seen.unwrap_or_default(),

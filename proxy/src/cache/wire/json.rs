@@ -120,7 +120,7 @@ pub(super) fn read_event(frame: Bytes) -> Result<WatchEvent, WireError> {
     let object = frame.slice_ref(event.object.get().as_bytes());
     Ok(WatchEvent {
         kind,
-        meta: read_meta(&object)?,
+        meta: read_meta(&object)?.into(),
         object,
         frame,
     })

@@ -14,6 +14,7 @@ mod list_protobuf;
 mod metadata;
 mod object_meta;
 mod protobuf;
+mod recent;
 mod row;
 mod scan;
 mod table;
@@ -28,6 +29,8 @@ mod yaml_read;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::request_info::accept::Encoding;
@@ -41,6 +44,7 @@ pub use metadata::{
     META_VERSION, PARTIAL_OBJECT, PARTIAL_OBJECT_LIST, metadata_head, metadata_item, metadata_of,
 };
 pub use protobuf::{Envelope, envelope, open_envelope, read_raw_meta};
+pub use recent::RecentEvents;
 pub use row::{AgeColumns, row, row_with_object};
 pub use table::{OneRow, TABLE_KIND, bookmark_row, open_table, read_row_meta, table_of_one};
 pub use terminating::may_be_deleted;
@@ -105,7 +109,7 @@ pub struct WatchEvent {
     /// The object inside `frame`: a JSON value, or an enveloped protobuf message. A Table's row and columns are for [`open_table`].
     pub object: Bytes,
     /// Of a Table: its TypeMeta, and if it has one row, as every event does, the metadata of that row's object.
-    pub meta: ObjectMeta,
+    pub meta: Arc<ObjectMeta>,
 }
 
 /// The part of an object that is read.

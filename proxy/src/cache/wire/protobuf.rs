@@ -205,7 +205,7 @@ pub(super) fn read_event(frame: Bytes) -> Result<WatchEvent, WireError> {
     let object = event.object.ok_or(EVENT)?.raw;
     Ok(WatchEvent {
         kind,
-        meta: read_meta(&object)?,
+        meta: read_meta(&object)?.into(),
         object,
         frame,
     })

@@ -197,6 +197,64 @@ fn an_event_inside_one_chunk_is_not_copied() {
 }
 
 #[test]
+fn what_several_streams_tell_is_read_once_and_is_each_streams_own() {
+    let stream = recorded!("watch.json");
+    let recent = RecentEvents::default();
+    let splitter = || WatchSplitter::new(Json).beside(recent.clone());
+    let (mut first, mut second) = (splitter(), splitter());
+    first.feed(stream.clone());
+    let copy = Bytes::copy_from_slice(&stream);
+    second.feed(copy.clone());
+    while let Some(event) = first.next().unwrap() {
+        let again = second.next().unwrap().unwrap();
+        assert_eq!(again, event);
+        assert!(Arc::ptr_eq(&again.meta, &event.meta), "it was read twice");
+        assert!(copy.as_ptr_range().contains(&again.object.as_ptr()));
+    }
+    assert_eq!(second.next(), Ok(None));
+}
+
+#[test]
+fn where_another_stream_is_cut_changes_none_of_its_events() {
+    let stream = recorded!("watch.json");
+    let whole = events(Json, &[&stream]).unwrap();
+    let recent = RecentEvents::default();
+    let mut first = WatchSplitter::new(Json).beside(recent.clone());
+    for cut in (0..stream.len()).step_by(7) {
+        let mut second = WatchSplitter::new(Json).beside(recent.clone());
+        first.feed(stream.clone());
+        while first.next().unwrap().is_some() {}
+        let mut events = Vec::new();
+        for piece in [stream.slice(..cut), stream.slice(cut..)] {
+            second.feed(piece);
+            while let Some(event) = second.next().unwrap() {
+                events.push(event);
+            }
+        }
+        assert_eq!(events, whole, "cut at {cut}");
+    }
+}
+
+#[test]
+fn an_event_that_only_begins_like_another_is_read_by_itself() {
+    let recent = RecentEvents::default();
+    let splitter = || WatchSplitter::new(Json).beside(recent.clone());
+    let (mut first, mut second) = (splitter(), splitter());
+    let event = |name: &str, more: &str| {
+        Bytes::from(format!(
+            "{{\"type\":\"ADDED\",\"object\":{{\"metadata\":{{\"name\":\"{name}\"}}}}{more}}}\n"
+        ))
+    };
+    first.feed(event("a", ""));
+    assert_eq!(first.next().unwrap().unwrap().meta.name, "a");
+    for (told, name) in [(event("b", ""), "b"), (event("a", ",\"x\":1"), "a")] {
+        second.feed(told.clone());
+        let read = second.next().unwrap().unwrap();
+        assert_eq!((read.meta.name.as_str(), &read.frame), (name, &told));
+    }
+}
+
+#[test]
 fn a_cut_off_event_is_partial() {
     for (encoding, stream) in [
         (Json, recorded!("gone.json")),

@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::protobuf::FRAME_PREFIX;
+use super::recent::RecentEvents;
 use super::scan::{ValueScanner, leading_space};
 use super::{MAX_EVENT_BYTES, WatchEvent, WireError, json, protobuf};
 use crate::request_info::accept::Encoding;
@@ -21,6 +22,7 @@ pub struct WatchSplitter {
     /// The start of the next event, from earlier chunks.
     partial: BytesMut,
     scanner: ValueScanner,
+    recent: RecentEvents,
     failed: Option<WireError>,
     /// A frame that was cut off whole and could not be read.
     rejected: Bytes,
@@ -33,9 +35,17 @@ impl WatchSplitter {
             chunk: Bytes::new(),
             partial: BytesMut::new(),
             scanner: ValueScanner::new(),
+            recent: RecentEvents::default(),
             failed: None,
             rejected: Bytes::new(),
         }
+    }
+
+    /// Its stream is one of several that may tell the same.
+    #[must_use]
+    pub fn beside(mut self, recent: RecentEvents) -> Self {
+        self.recent = recent;
+        self
     }
 
     /// Takes the next bytes in. Call [`next`](Self::next) until it wants more before feeding again: what was not taken out is copied.
@@ -93,6 +103,9 @@ impl WatchSplitter {
                 Some(b'{') => {}
                 Some(_) => return Err(STREAM),
             }
+            if let Some(event) = self.recent.cut_off(&mut self.chunk) {
+                return Ok(Some(event));
+            }
         }
         let end = self.scanner.scan(&self.chunk);
         if self.partial.len() + end.unwrap_or(self.chunk.len()) > MAX_EVENT_BYTES {
@@ -106,6 +119,9 @@ impl WatchSplitter {
         self.scanner = ValueScanner::new();
         let frame = self.json_frame(end);
         let event = json::read_event(frame.clone());
+        if let Ok(event) = &event {
+            self.recent.keep(event);
+        }
         self.or_reject(event, frame)
     }
 
