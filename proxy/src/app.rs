@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,7 @@ use crate::intercept::{self, Intercept};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::telemetry::FilterHandle;
 use crate::serve::Serve;
+use crate::tee::Readers;
 use crate::tls::Terminator;
 use crate::upstream::{TagDial, Upstream};
 use ports::Ports;
@@ -51,7 +53,9 @@ pub(crate) struct Running {
 }
 
 /// Runs the node agent until SIGTERM or SIGINT. Every configuration error is found before anything is attached.
-pub async fn run(config: Config, filter: FilterHandle) -> anyhow::Result<()> {
+///
+/// `readers`: the runtime where long bodies are read.
+pub async fn run(config: Config, filter: FilterHandle, readers: Handle) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let terminator = Terminator::new(&config.tls, &served_addresses(&config))?;
     let tagger: Arc<OnceLock<Tagger>> = Arc::default();
@@ -62,13 +66,18 @@ pub async fn run(config: Config, filter: FilterHandle) -> anyhow::Result<()> {
     }
     let identity = Identity::new(&config.tokens);
     keys::restore(&cache, &identity);
+    let tasks = TaskTracker::new();
     let serve = Arc::new(Serve {
         terminator,
         identity,
         upstream,
         cache,
         metrics,
-        tasks: TaskTracker::new(),
+        readers: Readers {
+            tasks: tasks.clone(),
+            runtime: readers,
+        },
+        tasks,
         drain: CancellationToken::new(),
         catch_up: Arc::default(),
         resume_jitter: config.upstream.resume_jitter,

@@ -25,7 +25,7 @@ use crate::request_info::{RequestInfo, Verb};
 use crate::respond;
 use crate::runtime;
 use crate::runtime::metrics::{Metrics, Origin};
-use crate::tee;
+use crate::tee::{self, Readers};
 use crate::tls::Terminator;
 use crate::upstream::Upstream;
 use crate::websocket::Handshake;
@@ -58,6 +58,8 @@ pub struct Serve {
     pub metrics: Arc<Metrics>,
     /// Owns every task that outlives the call that started it.
     pub tasks: TaskTracker,
+    /// Read along where a body is long.
+    pub readers: Readers,
     /// Cancelled when Holdfast drains: in-flight answers finish, streams end.
     pub drain: CancellationToken,
     /// Collections that are being listed because a stream of theirs was ahead of them.
@@ -254,7 +256,7 @@ fn learn(
     let body = match learner {
         Some(learner) => {
             let learner = learner.since(before);
-            tee::tee(body, learner, &serve.tasks, &serve.metrics)
+            tee::tee(body, learner, &serve.readers, &serve.metrics)
         }
         None => body,
     };
@@ -278,7 +280,7 @@ fn learn_write(
         .cache
         .write_learner(account, info, before, exchange, now);
     let body = match learner {
-        Some(learner) => tee::tee(body, learner, &serve.tasks, &serve.metrics),
+        Some(learner) => tee::tee(body, learner, &serve.readers, &serve.metrics),
         None => body,
     };
     Response::from_parts(parts, body)

@@ -1,7 +1,7 @@
 //! Step 7: one body, two readers: the caller first, the cache second and bounded.
 //!
 //! Most bodies are small: they are read in place, which costs less than to wake a task. The bytes of a long one do not wait: the second
-//! reader gets reference-counted chunks through a queue. When it lags by more than the queue holds it is dropped, and the caller goes on.
+//! reader gets them through a queue. When it lags by more than the queue holds it is dropped, and the caller goes on.
 //! Only a body that ended cleanly is finished; anything else is discarded by dropping the reader.
 //!
 //! The end of a body is passed when the reader has finished with it, or a moment later: what a caller has read whole is then known for
@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Timeout;
 use tokio_util::task::TaskTracker;
@@ -30,8 +31,8 @@ const IN_PLACE_BYTES: usize = 64 * 1024;
 
 /// How far the second reader may lag: a list of many megabytes arrives faster than a small node parses it, and several may at once.
 const QUEUE_BYTES: usize = 4 * 1024 * 1024;
-/// What a queued chunk costs beside its bytes, so that a flood of tiny ones is bounded, too.
-const CHUNK_OVERHEAD: usize = 64;
+/// What goes through the queue at once: a thread is woken for it, and an object of a list that lies in one piece is read in one pass.
+const PIECE_BYTES: usize = 96 * 1024;
 
 /// How long the end of a body waits for the reader at most. It is done by then, unless the machine is busy beyond measure: it parses
 /// along, and is a queue behind at most.
@@ -65,13 +66,20 @@ impl Reader for WriteLearner {
     }
 }
 
-/// The same body, with `reader` reading along: in place, and in a task of `tasks` if the body is long.
-pub fn tee(body: Body, reader: impl Reader, tasks: &TaskTracker, metrics: &Arc<Metrics>) -> Body {
+/// Where long bodies are read: beside the thread that passes them on.
+#[derive(Clone, Debug)]
+pub struct Readers {
+    pub tasks: TaskTracker,
+    pub runtime: Handle,
+}
+
+/// The same body, with `reader` reading along: in place, and in a task of `readers` if the body is long.
+pub fn tee(body: Body, reader: impl Reader, readers: &Readers, metrics: &Arc<Metrics>) -> Body {
     let mut tee = Tee {
         inner: body,
         second: Second::InPlace(Box::new(reader), 0),
         end: None,
-        tasks: tasks.clone(),
+        readers: readers.clone(),
         metrics: Arc::clone(metrics),
     };
     // Nothing is to wait for: what was read in place is finished in place.
@@ -80,7 +88,7 @@ pub fn tee(body: Body, reader: impl Reader, tasks: &TaskTracker, metrics: &Arc<M
 }
 
 enum Item {
-    Chunk(Bytes),
+    Piece(Vec<u8>),
     /// The body ended cleanly. A queue that closes without it is a body that did not. Dropped when the reader has finished.
     End(oneshot::Sender<Never>),
 }
@@ -102,6 +110,8 @@ struct Queue {
     /// Bounded by `queued`, in bytes.
     sender: mpsc::UnboundedSender<Item>,
     queued: Arc<AtomicUsize>,
+    /// What is gathered for the next piece.
+    piece: Vec<u8>,
 }
 
 struct Tee<R> {
@@ -109,7 +119,7 @@ struct Tee<R> {
     second: Second<R>,
     /// The last frame (none, if the body just ends) and the reader that it waits for.
     end: Option<(Option<Frame<Bytes>>, Finishing)>,
-    tasks: TaskTracker,
+    readers: Readers,
     metrics: Arc<Metrics>,
 }
 
@@ -122,10 +132,10 @@ async fn drain(
 ) {
     while let Some(item) = items.recv().await {
         match item {
-            Item::Chunk(chunk) => {
-                reader.feed(&chunk);
-                queued.fetch_sub(cost(&chunk), Ordering::Relaxed);
-                // It has parsed for a hundred microseconds, and others wait for this thread.
+            Item::Piece(piece) => {
+                reader.feed(&piece);
+                queued.fetch_sub(piece.len(), Ordering::Relaxed);
+                // Other long bodies wait for this thread.
                 tokio::task::yield_now().await;
             }
             Item::End(finished) => {
@@ -137,16 +147,55 @@ async fn drain(
     }
 }
 
-fn cost(chunk: &Bytes) -> usize {
-    chunk.len() + CHUNK_OVERHEAD
-}
-
 impl<R: Reader> Second<R> {
-    fn queued(reader: R, tasks: &TaskTracker) -> Self {
+    fn queued(reader: R, readers: &Readers) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         let queued = Arc::new(AtomicUsize::new(0));
-        tasks.spawn(drain(receiver, reader, Arc::clone(&queued)));
-        Self::Queued(Queue { sender, queued })
+        let drain = drain(receiver, reader, Arc::clone(&queued));
+        readers.tasks.spawn_on(drain, &readers.runtime);
+        Self::Queued(Queue {
+            sender,
+            queued,
+            piece: Vec::new(),
+        })
+    }
+}
+
+/// Why a queue takes no more.
+enum Full {
+    Lagging,
+    /// The task was ended with its runtime.
+    Gone,
+}
+
+impl Queue {
+    fn take(&mut self, chunk: &[u8]) -> Result<(), Full> {
+        if self.piece.len() + chunk.len() > PIECE_BYTES {
+            self.send()?;
+        }
+        if self.piece.is_empty() {
+            self.piece.reserve_exact(PIECE_BYTES.max(chunk.len()));
+        }
+        self.piece.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<(), Full> {
+        let piece = std::mem::take(&mut self.piece);
+        let len = piece.len();
+        if self.queued.fetch_add(len, Ordering::Relaxed) + len > QUEUE_BYTES {
+            return Err(Full::Lagging);
+        }
+        let sent = self.sender.send(Item::Piece(piece));
+        sent.map_err(|_| Full::Gone)
+    }
+
+    /// What tells when the reader has finished.
+    fn finish(mut self) -> Result<oneshot::Receiver<Never>, Full> {
+        self.send()?;
+        let (sender, finished) = oneshot::channel();
+        let sent = self.sender.send(Item::End(sender));
+        sent.map(|()| finished).map_err(|_| Full::Gone)
     }
 }
 
@@ -164,24 +213,27 @@ impl<R: Reader> Tee<R> {
                     Second::InPlace(reader, read + chunk.len())
                 })
             }
-            Second::InPlace(reader, _) => self.queue(Second::queued(*reader, &self.tasks), chunk),
+            Second::InPlace(reader, _) => self.queue(Second::queued(*reader, &self.readers), chunk),
             second => self.queue(second, chunk),
         };
     }
 
     fn queue(&self, second: Second<R>, chunk: &Bytes) -> Second<R> {
-        let Second::Queued(queue) = second else {
+        let Second::Queued(mut queue) = second else {
             return Second::Gone;
         };
-        let cost = cost(chunk);
-        if queue.queued.fetch_add(cost, Ordering::Relaxed) + cost > QUEUE_BYTES {
-            self.metrics.not_learnt("Lagging");
-            return Second::Gone;
-        }
-        // Nobody left to hear it: the task was ended with the runtime.
-        match queue.sender.send(Item::Chunk(chunk.clone())) {
+        match queue.take(chunk) {
             Ok(()) => Second::Queued(queue),
-            Err(_) => Second::Gone,
+            Err(full) => {
+                self.given_up(full);
+                Second::Gone
+            }
+        }
+    }
+
+    fn given_up(&self, full: Full) {
+        if let Full::Lagging = full {
+            self.metrics.not_learnt("Lagging");
         }
     }
 
@@ -201,8 +253,7 @@ impl<R: Reader> Tee<R> {
                 None
             }
             Second::Queued(queue) => {
-                let (sender, finished) = oneshot::channel();
-                queue.sender.send(Item::End(sender)).ok()?;
+                let finished = queue.finish().map_err(|full| self.given_up(full)).ok()?;
                 Some(Box::pin(tokio::time::timeout(END_WAITS, finished)))
             }
             Second::Gone => None,
@@ -337,7 +388,14 @@ mod tests {
                 gate,
             };
             let metrics = Arc::new(Metrics::new());
-            (tee(body, recorder, &watched.tasks, &metrics), watched)
+            (tee(body, recorder, &watched.readers(), &metrics), watched)
+        }
+
+        fn readers(&self) -> Readers {
+            Readers {
+                tasks: self.tasks.clone(),
+                runtime: Handle::current(),
+            }
         }
 
         async fn fate(self) -> Fate {
@@ -396,7 +454,11 @@ mod tests {
         }
         let metrics = Arc::new(Metrics::new());
         let source = chunks(vec![Ok("one "), Ok("two")]);
-        let body = tee(source, Panics, &TaskTracker::new(), &metrics);
+        let readers = Readers {
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+        };
+        let body = tee(source, Panics, &readers, &metrics);
         let read = body.collect().await.expect("whole").to_bytes();
         assert_eq!(read, "one two");
     }

@@ -44,6 +44,11 @@ impl ValueScanner {
         }
     }
 
+    /// It has seen nothing of the value.
+    pub(super) fn is_at_start(&self) -> bool {
+        self.state == State::Start
+    }
+
     /// How many of `bytes` still belong to the value, once its end is among them; `None` when all of them do and more may follow.
     /// A scalar ends before the delimiter that follows it.
     pub(super) fn scan(&mut self, bytes: &[u8]) -> Option<usize> {

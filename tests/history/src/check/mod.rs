@@ -150,6 +150,8 @@ impl<'t> Checker<'t> {
                 self.shown.clear();
                 self.forget_streams();
                 self.owed.clear();
+                // What it had sent may arrive still; who comes after it knows nothing of that.
+                self.exchanges.clear();
             }
         }
         let streams = self.exchanges.values_mut();
