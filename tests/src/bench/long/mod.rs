@@ -19,7 +19,12 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         name: "long/idle",
-        what: "two hours of a node at rest: bytes written",
-        run: idle::run,
+        what: "an hour of a node at rest, whose kubelet goes past Holdfast: bytes written",
+        run: idle::past,
+    },
+    Part {
+        name: "long/idle-through",
+        what: "the same hour with a kubelet that goes through it",
+        run: idle::through,
     },
 ];
