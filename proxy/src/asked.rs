@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use hyper::upgrade::OnUpgrade;
 
 use crate::identity::{Caller, Client, Identity, ServiceAccount};
@@ -49,6 +49,24 @@ impl Asked {
             caller: proof.caller,
             lane,
             socket: request.extensions().get::<OnUpgrade>().cloned(),
+        }
+    }
+
+    /// The same, to be kept for long: its headers hold on to no buffer of the connection.
+    pub(crate) fn to_keep(&self) -> Self {
+        let own = |value: &HeaderValue| {
+            let mut own = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+            own.set_sensitive(value.is_sensitive());
+            Some(own)
+        };
+        let headers = self.headers.iter();
+        let headers = headers.filter_map(|(name, value)| Some((name.clone(), own(value)?)));
+        let headers = headers.collect();
+        let uri = self.uri.to_string().parse();
+        Self {
+            uri: uri.unwrap_or_else(|_| self.uri.clone()),
+            headers,
+            ..self.clone()
         }
     }
 
@@ -109,6 +127,34 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_for_long_holds_no_buffer_of_the_connection() {
+        let buffer = bytes::Bytes::from_static(b"Bearer t application/json text/plain");
+        let value = |part| HeaderValue::from_maybe_shared(buffer.slice(part)).expect("a value");
+        let mut headers = HeaderMap::new();
+        let mut token = value(0..8);
+        token.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, token);
+        headers.append(header::ACCEPT, value(9..25));
+        headers.append(header::ACCEPT, value(26..36));
+        let asked = Asked {
+            method: Method::GET,
+            uri: Uri::from_static("/api/v1/pods?watch=1"),
+            headers,
+            info: None,
+            caller: Caller::Unknown(crate::identity::UnknownReason::Anonymous),
+            lane: Lane::Connection(crate::identity::ConnectionId(1)),
+            upgrade: false,
+            socket: None,
+        };
+        let kept = asked.to_keep();
+        assert_eq!((&kept.headers, &kept.uri), (&asked.headers, &asked.uri));
+        assert!(kept.headers[header::AUTHORIZATION].is_sensitive());
+        for value in kept.headers.values() {
+            assert!(!buffer.as_ptr_range().contains(&value.as_bytes().as_ptr()));
+        }
+    }
 
     #[test]
     fn an_upgrade_is_named_by_connection_among_others_and_in_any_case() {

@@ -103,11 +103,14 @@ pub async fn serve_connection(serve: Arc<Serve>, accepted: Accepted) {
         let (serve, client) = (serve.clone(), client.clone());
         move |request| {
             let (serve, client) = (serve.clone(), client.clone());
-            async move { Ok::<_, Infallible>(serve_request(&serve, &client, request).await) }
+            // Boxed: hyper keeps the room for one as long as a connection, or a stream of HTTP/2, is open.
+            Box::pin(
+                async move { Ok::<_, Infallible>(serve_request(&serve, &client, request).await) },
+            )
         }
     });
     if http2 {
-        let mut connection = std::pin::pin!(
+        let mut connection = Box::pin(
             hyper::server::conn::http2::Builder::new(crate::runtime::Tasks(serve.tasks.clone()))
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
@@ -115,7 +118,7 @@ pub async fn serve_connection(serve: Arc<Serve>, accepted: Accepted) {
                 .max_header_list_size(MAX_HEADER_BYTES)
                 .keep_alive_interval(PING_INTERVAL)
                 .keep_alive_timeout(PING_TIMEOUT)
-                .serve_connection(io, service)
+                .serve_connection(io, service),
         );
         // Either arm leaves the connection where it was: graceful_shutdown only tells it to take no new stream.
         tokio::select! {
@@ -126,12 +129,12 @@ pub async fn serve_connection(serve: Arc<Serve>, accepted: Accepted) {
             }
         }
     } else {
-        let mut connection = std::pin::pin!(
+        let mut connection = Box::pin(
             hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_READ_TIMEOUT)
                 .serve_connection(io, service)
-                .with_upgrades()
+                .with_upgrades(),
         );
         tokio::select! {
             _ = connection.as_mut() => {}

@@ -47,7 +47,8 @@ const QUEUE: usize = 8;
 /// One client's watch, for as long as the client may hold it.
 pub struct Relay {
     serve: Arc<Serve>,
-    asked: Asked,
+    /// Shared with who looks after the stream.
+    asked: Arc<Asked>,
     client: mpsc::Sender<Result<bytes::Bytes, BoxError>>,
     /// When a held stream ends: the client's `timeoutSeconds`, else what the API server would have chosen.
     deadline: Instant,
@@ -102,7 +103,7 @@ impl Relay {
         });
         let feed = feed.map(|feed| feed.since(before));
         let seen = resume_point(asked);
-        let (mut relay, body) = Self::new(serve, asked.clone(), encoding, seen, None);
+        let (mut relay, body) = Self::new(serve, asked, encoding, seen, None);
         relay.began.store(before.restores(), Ordering::Relaxed);
         relay.topic = relay.topic_of(&parts.headers);
         let live = Live {
@@ -119,7 +120,7 @@ impl Relay {
     /// The upstream is gone and the cache can begin this watch: sends what it knows, then holds.
     pub(crate) fn held(serve: &Arc<Serve>, asked: &Asked, start: WatchAnswer) -> Response<Body> {
         let encoding = start.format.encoding;
-        let (mut relay, body) = Self::new(serve, asked.clone(), encoding, None, Some(start.format));
+        let (mut relay, body) = Self::new(serve, asked, encoding, None, Some(start.format));
         relay.topic = relay.topic_of(&start.headers);
         let mut frames = start.frames;
         serve.tasks.spawn(async move {
@@ -138,7 +139,7 @@ impl Relay {
 
     fn new(
         serve: &Arc<Serve>,
-        asked: Asked,
+        asked: &Asked,
         encoding: Encoding,
         seen: Option<u64>,
         format: Option<WatchFormat>,
@@ -147,9 +148,9 @@ impl Relay {
         let began = Arc::new(AtomicU64::new(serve.cache.restores().get()));
         let mut random = Rng::new();
         let relay = Self {
-            deadline: resume::deadline(&asked, &mut random),
+            deadline: resume::deadline(asked, &mut random),
             serve: serve.clone(),
-            asked,
+            asked: Arc::new(asked.to_keep()),
             client,
             format,
             encoding,

@@ -41,7 +41,7 @@ const ACCEPT: &str =
 /// Looks after one stream for as long as it lives.
 pub(super) struct Lookout {
     serve: Arc<Serve>,
-    asked: Asked,
+    asked: Arc<Asked>,
     resource: GroupVersionResource,
     /// What had been found when the stream was asked for.
     began: Arc<AtomicU64>,
@@ -55,7 +55,7 @@ impl Lookout {
     /// `None`: a watch of no resource.
     pub(super) fn new(
         serve: &Arc<Serve>,
-        asked: &Asked,
+        asked: &Arc<Asked>,
         began: Arc<AtomicU64>,
         resumed: watch::Receiver<Option<Instant>>,
         random: Rng,

@@ -128,7 +128,7 @@ pub(crate) struct Live {
 /// A held stream on its way back. It asks for nobody but its own client, and with its credential.
 pub(super) struct WayBack {
     pub(super) serve: Arc<Serve>,
-    pub(super) asked: Asked,
+    pub(super) asked: Arc<Asked>,
     pub(super) encoding: Encoding,
     pub(super) topic: Option<Topic>,
     pub(super) seen: u64,
