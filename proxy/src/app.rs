@@ -11,7 +11,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +25,6 @@ use crate::intercept::{self, Intercept};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::telemetry::FilterHandle;
 use crate::serve::Serve;
-use crate::tee::Readers;
 use crate::tls::Terminator;
 use crate::upstream::{TagDial, Upstream};
 use ports::Ports;
@@ -53,9 +51,7 @@ pub(crate) struct Running {
 }
 
 /// Runs the node agent until SIGTERM or SIGINT. Every configuration error is found before anything is attached.
-///
-/// `readers`: the runtime where long bodies are read.
-pub async fn run(config: Config, filter: FilterHandle, readers: Handle) -> anyhow::Result<()> {
+pub async fn run(config: Config, filter: FilterHandle) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let terminator = Terminator::new(&config.tls, &served_addresses(&config))?;
     let tagger: Arc<OnceLock<Tagger>> = Arc::default();
@@ -66,18 +62,13 @@ pub async fn run(config: Config, filter: FilterHandle, readers: Handle) -> anyho
     }
     let identity = Identity::new(&config.tokens);
     keys::restore(&cache, &identity);
-    let tasks = TaskTracker::new();
     let serve = Arc::new(Serve {
         terminator,
         identity,
         upstream,
         cache,
         metrics,
-        readers: Readers {
-            tasks: tasks.clone(),
-            runtime: readers,
-        },
-        tasks,
+        tasks: TaskTracker::new(),
         drain: CancellationToken::new(),
         catch_up: Arc::default(),
         resume_jitter: config.upstream.resume_jitter,

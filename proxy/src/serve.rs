@@ -25,7 +25,7 @@ use crate::request_info::{RequestInfo, Verb};
 use crate::respond;
 use crate::runtime;
 use crate::runtime::metrics::{Metrics, Origin};
-use crate::tee::{self, Readers};
+use crate::tee;
 use crate::tls::Terminator;
 use crate::upstream::Upstream;
 use crate::websocket::Handshake;
@@ -58,8 +58,6 @@ pub struct Serve {
     pub metrics: Arc<Metrics>,
     /// Owns every task that outlives the call that started it.
     pub tasks: TaskTracker,
-    /// Read along where a body is long.
-    pub readers: Readers,
     /// Cancelled when Holdfast drains: in-flight answers finish, streams end.
     pub drain: CancellationToken,
     /// Collections that are being listed because a stream of theirs was ahead of them.
@@ -259,7 +257,7 @@ fn learn(
     let body = match learner {
         Some(learner) => {
             let learner = learner.since(before);
-            tee::tee(body, learner, &serve.readers, &serve.metrics)
+            tee::tee(body, learner, &serve.tasks, &serve.metrics)
         }
         None => body,
     };
@@ -283,7 +281,7 @@ fn learn_write(
         .cache
         .write_learner(account, info, before, exchange, now);
     let body = match learner {
-        Some(learner) => tee::tee(body, learner, &serve.readers, &serve.metrics),
+        Some(learner) => tee::tee(body, learner, &serve.tasks, &serve.metrics),
         None => body,
     };
     Response::from_parts(parts, body)

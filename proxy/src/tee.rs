@@ -1,7 +1,7 @@
 //! Step 7: one body, two readers: the caller first, the cache second and bounded.
 //!
-//! Most bodies are small: they are read in place, which costs less than to wake a task. The bytes of a long one do not wait: the second
-//! reader gets them through a queue. When it lags by more than the queue holds it is dropped, and the caller goes on.
+//! Most bodies are small: they are read in place, which costs less than to wake a task. From there on the bytes of a long one do not
+//! wait: the second reader gets them through a queue. When it lags by more than the queue holds it is dropped, and the caller goes on.
 //! Only a body that ended cleanly is finished; anything else is discarded by dropping the reader.
 //!
 //! The end of a body is passed when the reader has finished with it, or a moment later: what a caller has read whole is then known for
@@ -10,14 +10,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Timeout;
 use tokio_util::task::TaskTracker;
@@ -26,13 +25,14 @@ use crate::body::{Body, BoxError};
 use crate::cache::{Learner, WriteLearner};
 use crate::runtime::metrics::Metrics;
 
-/// As much of a body is read in place: a few hundred microseconds of parsing at most. Of 99 % of objects it is all.
+/// As much of a body is read in place: a few hundred microseconds of parsing. Of 99 % of objects it is all.
 const IN_PLACE_BYTES: usize = 64 * 1024;
 
 /// How far the second reader may lag: a list of many megabytes arrives faster than a small node parses it, and several may at once.
 const QUEUE_BYTES: usize = 4 * 1024 * 1024;
-/// What goes through the queue at once: a thread is woken for it, and an object of a list that lies in one piece is read in one pass.
-const PIECE_BYTES: usize = 96 * 1024;
+/// What goes through the queue at once, and is read without letting others have the thread: large enough that most objects of a list
+/// lie in one piece, and are read in one pass.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// How long the end of a body waits for the reader at most. It is done by then, unless the machine is busy beyond measure: it parses
 /// along, and is a queue behind at most.
@@ -44,9 +44,17 @@ pub trait Reader: Send + 'static {
     fn feed(&mut self, chunk: &[u8]);
     /// The body ended cleanly.
     fn finish(self);
+    /// As many bytes are read without letting others have the thread: packed ones become many more.
+    fn step(&self) -> usize {
+        PIECE_BYTES
+    }
 }
 
 impl Reader for Learner {
+    fn step(&self) -> usize {
+        Learner::step(self).unwrap_or(PIECE_BYTES)
+    }
+
     fn feed(&mut self, chunk: &[u8]) {
         Learner::feed(self, chunk);
     }
@@ -66,24 +74,17 @@ impl Reader for WriteLearner {
     }
 }
 
-/// Where long bodies are read: beside the thread that passes them on.
-#[derive(Clone, Debug)]
-pub struct Readers {
-    pub tasks: TaskTracker,
-    pub runtime: Handle,
-}
-
-/// The same body, with `reader` reading along: in place, and in a task of `readers` if the body is long.
-pub fn tee(body: Body, reader: impl Reader, readers: &Readers, metrics: &Arc<Metrics>) -> Body {
+/// The same body, with `reader` reading along: in place, and in a task of `tasks` if the body is long.
+pub fn tee(body: Body, reader: impl Reader, tasks: &TaskTracker, metrics: &Arc<Metrics>) -> Body {
     let mut tee = Tee {
         inner: body,
         second: Second::InPlace(Box::new(reader), 0),
         end: None,
-        readers: readers.clone(),
+        tasks: tasks.clone(),
         metrics: Arc::clone(metrics),
     };
-    // Nothing is to wait for: what was read in place is finished in place.
-    tee.finish_if_whole();
+    let finishing = tee.finish_if_whole();
+    debug_assert!(finishing.is_none(), "an empty body is finished in place");
     tee.boxed_unsync()
 }
 
@@ -107,11 +108,20 @@ enum Second<R> {
 }
 
 struct Queue {
-    /// Bounded by `queued`, in bytes.
+    /// Bounded by `backlog.bytes`.
     sender: mpsc::UnboundedSender<Item>,
-    queued: Arc<AtomicUsize>,
+    backlog: Arc<Backlog>,
     /// What is gathered for the next piece.
     piece: Vec<u8>,
+    is_ended: bool,
+}
+
+/// What both sides of a queue know of it.
+#[derive(Default)]
+struct Backlog {
+    bytes: AtomicUsize,
+    /// Nobody will say that the body ended: what is left in the queue need not be read.
+    is_given_up: AtomicBool,
 }
 
 struct Tee<R> {
@@ -119,7 +129,7 @@ struct Tee<R> {
     second: Second<R>,
     /// The last frame (none, if the body just ends) and the reader that it waits for.
     end: Option<(Option<Frame<Bytes>>, Finishing)>,
-    readers: Readers,
+    tasks: TaskTracker,
     metrics: Arc<Metrics>,
 }
 
@@ -128,15 +138,20 @@ type Finishing = Pin<Box<Timeout<oneshot::Receiver<Never>>>>;
 async fn drain(
     mut items: mpsc::UnboundedReceiver<Item>,
     mut reader: impl Reader,
-    queued: Arc<AtomicUsize>,
+    backlog: Arc<Backlog>,
 ) {
     while let Some(item) = items.recv().await {
         match item {
             Item::Piece(piece) => {
-                reader.feed(&piece);
-                queued.fetch_sub(piece.len(), Ordering::Relaxed);
-                // Other long bodies wait for this thread.
-                tokio::task::yield_now().await;
+                for bytes in piece.chunks(reader.step()) {
+                    if backlog.is_given_up.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    reader.feed(bytes);
+                    // Others wait for this thread.
+                    tokio::task::yield_now().await;
+                }
+                backlog.bytes.fetch_sub(piece.capacity(), Ordering::Relaxed);
             }
             Item::End(finished) => {
                 reader.finish();
@@ -148,29 +163,29 @@ async fn drain(
 }
 
 impl<R: Reader> Second<R> {
-    fn queued(reader: R, readers: &Readers) -> Self {
+    fn queued(reader: R, tasks: &TaskTracker) -> Queue {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let queued = Arc::new(AtomicUsize::new(0));
-        let drain = drain(receiver, reader, Arc::clone(&queued));
-        readers.tasks.spawn_on(drain, &readers.runtime);
-        Self::Queued(Queue {
+        let backlog = Arc::<Backlog>::default();
+        tasks.spawn(drain(receiver, reader, Arc::clone(&backlog)));
+        Queue {
             sender,
-            queued,
+            backlog,
             piece: Vec::new(),
-        })
+            is_ended: false,
+        }
     }
 }
 
 /// Why a queue takes no more.
-enum Full {
+enum Refused {
     Lagging,
     /// The task was ended with its runtime.
-    Gone,
+    Ended,
 }
 
 impl Queue {
-    fn take(&mut self, chunk: &[u8]) -> Result<(), Full> {
-        if self.piece.len() + chunk.len() > PIECE_BYTES {
+    fn take(&mut self, chunk: &[u8]) -> Result<(), Refused> {
+        if !self.piece.is_empty() && self.piece.len() + chunk.len() > PIECE_BYTES {
             self.send()?;
         }
         if self.piece.is_empty() {
@@ -180,22 +195,31 @@ impl Queue {
         Ok(())
     }
 
-    fn send(&mut self) -> Result<(), Full> {
+    fn send(&mut self) -> Result<(), Refused> {
         let piece = std::mem::take(&mut self.piece);
-        let len = piece.len();
-        if self.queued.fetch_add(len, Ordering::Relaxed) + len > QUEUE_BYTES {
-            return Err(Full::Lagging);
+        let held = piece.capacity();
+        if self.backlog.bytes.fetch_add(held, Ordering::Relaxed) + held > QUEUE_BYTES {
+            return Err(Refused::Lagging);
         }
         let sent = self.sender.send(Item::Piece(piece));
-        sent.map_err(|_| Full::Gone)
+        sent.map_err(|_| Refused::Ended)
     }
 
     /// What tells when the reader has finished.
-    fn finish(mut self) -> Result<oneshot::Receiver<Never>, Full> {
+    fn finish(mut self) -> Result<oneshot::Receiver<Never>, Refused> {
         self.send()?;
         let (sender, finished) = oneshot::channel();
         let sent = self.sender.send(Item::End(sender));
-        sent.map(|()| finished).map_err(|_| Full::Gone)
+        self.is_ended = true;
+        sent.map(|()| finished).map_err(|_| Refused::Ended)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            self.backlog.is_given_up.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -207,32 +231,32 @@ fn guarded<T>(reads: impl FnOnce() -> T) -> Option<T> {
 impl<R: Reader> Tee<R> {
     fn pass_on(&mut self, chunk: &Bytes) {
         self.second = match std::mem::replace(&mut self.second, Second::Gone) {
-            Second::InPlace(mut reader, read) if read + chunk.len() <= IN_PLACE_BYTES => {
+            Second::InPlace(mut reader, read)
+                if read + chunk.len() <= IN_PLACE_BYTES && reader.step() >= IN_PLACE_BYTES =>
+            {
                 let fed = guarded(|| reader.feed(chunk));
                 fed.map_or(Second::Gone, |()| {
                     Second::InPlace(reader, read + chunk.len())
                 })
             }
-            Second::InPlace(reader, _) => self.queue(Second::queued(*reader, &self.readers), chunk),
-            second => self.queue(second, chunk),
+            Second::InPlace(reader, _) => self.queue(Second::queued(*reader, &self.tasks), chunk),
+            Second::Queued(queue) => self.queue(queue, chunk),
+            Second::Gone => Second::Gone,
         };
     }
 
-    fn queue(&self, second: Second<R>, chunk: &Bytes) -> Second<R> {
-        let Second::Queued(mut queue) = second else {
-            return Second::Gone;
-        };
+    fn queue(&self, mut queue: Queue, chunk: &Bytes) -> Second<R> {
         match queue.take(chunk) {
             Ok(()) => Second::Queued(queue),
-            Err(full) => {
-                self.given_up(full);
+            Err(refused) => {
+                self.given_up(refused);
                 Second::Gone
             }
         }
     }
 
-    fn given_up(&self, full: Full) {
-        if let Full::Lagging = full {
+    fn given_up(&self, refused: Refused) {
+        if let Refused::Lagging = refused {
             self.metrics.not_learnt("Lagging");
         }
     }
@@ -253,7 +277,8 @@ impl<R: Reader> Tee<R> {
                 None
             }
             Second::Queued(queue) => {
-                let finished = queue.finish().map_err(|full| self.given_up(full)).ok()?;
+                let finished = queue.finish();
+                let finished = finished.map_err(|refused| self.given_up(refused)).ok()?;
                 Some(Box::pin(tokio::time::timeout(END_WAITS, finished)))
             }
             Second::Gone => None,
@@ -388,14 +413,7 @@ mod tests {
                 gate,
             };
             let metrics = Arc::new(Metrics::new());
-            (tee(body, recorder, &watched.readers(), &metrics), watched)
-        }
-
-        fn readers(&self) -> Readers {
-            Readers {
-                tasks: self.tasks.clone(),
-                runtime: Handle::current(),
-            }
+            (tee(body, recorder, &watched.tasks, &metrics), watched)
         }
 
         async fn fate(self) -> Fate {
@@ -442,6 +460,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_packed_body_is_never_read_in_place_and_only_in_small_steps() {
+        struct Packed(blocking::Sender<usize>);
+        impl Reader for Packed {
+            fn feed(&mut self, chunk: &[u8]) {
+                self.0.send(chunk.len()).expect("somebody counts");
+            }
+            fn finish(self) {}
+            fn step(&self) -> usize {
+                1000
+            }
+        }
+        let (sizes, fed) = blocking::channel();
+        let (tasks, metrics) = (TaskTracker::new(), Arc::new(Metrics::new()));
+        let body = tee(
+            body::full("x".repeat(2500)),
+            Packed(sizes),
+            &tasks,
+            &metrics,
+        );
+        assert_eq!(body.collect().await.expect("whole").to_bytes().len(), 2500);
+        assert_eq!(fed.iter().collect::<Vec<_>>(), [1000, 1000, 500]);
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_of_a_body_that_breaks_off_is_not_read() {
+        let long = Bytes::from(vec![b'x'; PIECE_BYTES]);
+        let frames = (0..4).map(|_| Ok(Frame::data(long.clone())));
+        let frames: Vec<Result<_, BoxError>> = frames.chain([Err("cut".into())]).collect();
+        let source = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
+        let (open, gate) = blocking::channel();
+        let (body, watched) = Watched::tee(source, Some(gate));
+        // One piece is read in place, and its gate is open; each later one would wait for ever.
+        open.send(()).expect("a reader");
+        assert!(body.collect().await.is_err());
+        assert_eq!(watched.fate().await, Fate::Discarded);
+    }
+
+    #[tokio::test]
     async fn a_reader_that_panics_is_not_the_callers_trouble() {
         struct Panics;
         impl Reader for Panics {
@@ -454,11 +510,7 @@ mod tests {
         }
         let metrics = Arc::new(Metrics::new());
         let source = chunks(vec![Ok("one "), Ok("two")]);
-        let readers = Readers {
-            tasks: TaskTracker::new(),
-            runtime: Handle::current(),
-        };
-        let body = tee(source, Panics, &readers, &metrics);
+        let body = tee(source, Panics, &TaskTracker::new(), &metrics);
         let read = body.collect().await.expect("whole").to_bytes();
         assert_eq!(read, "one two");
     }

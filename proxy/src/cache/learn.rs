@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, response};
 use super::before::Before;
 use super::form::Form;
 use super::grants::Granted;
-use super::inflate::Inflate;
+use super::inflate::{self, Inflate};
 use super::key::{GroupResource, ObjectId};
 use super::pages::{MAX_LIST_OBJECTS, NextPage, PartialList};
 use super::responses::{
@@ -125,6 +125,11 @@ impl Learner {
             what.feed(shared, caller, bytes, before, *now)
         });
         self.failed = fed.err();
+    }
+
+    /// `Some`: as many bytes at a time may become as much work as a plain body of a hundred times the length.
+    pub fn step(&self) -> Option<usize> {
+        self.inflate.is_packed().then_some(inflate::PIECE)
     }
 
     /// The body ended cleanly.

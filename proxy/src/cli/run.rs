@@ -8,7 +8,10 @@ use anyhow::Context;
 use holdfast::config::values;
 use holdfast::runtime::telemetry;
 use holdfast::{app, config};
-use tokio::runtime::{Builder, Runtime};
+
+/// One thread for all connections, as one of nginx's workers: what goes from task to task on one thread wakes no other core, which costs
+/// more than the work does. The disk has threads of its own.
+const WORKERS: usize = 1;
 
 /// For threads that are inside a system call when everything else has ended.
 const LAST_THREADS: Duration = Duration::from_millis(300);
@@ -43,25 +46,14 @@ impl Args {
             config.admin.listen = address;
         }
         let filter = telemetry::init(&config.log)?;
-        let runtime = one_thread("holdfast-serve", Builder::enable_all)?;
-        // It waits for nothing but for what it is given to read.
-        let readers = one_thread("holdfast-read", |builder| builder)?;
-        let ended = runtime.block_on(app::run(config, filter, readers.handle().clone()));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .enable_all()
+            .build()
+            .context("the runtime could not be started")?;
+        let ended = runtime.block_on(app::run(config, filter));
         // Dropped, the runtime would wait for a name lookup that hangs in the dark.
         runtime.shutdown_timeout(LAST_THREADS);
-        readers.shutdown_background();
         ended
     }
-}
-
-/// One thread serves all connections, as one of nginx's workers does, and one reads the long bodies that pass: what goes from task to task
-/// on one thread wakes no other core, which costs more than the work does. What blocks has threads of its own.
-fn one_thread(
-    name: &str,
-    drivers: impl FnOnce(&mut Builder) -> &mut Builder,
-) -> anyhow::Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    drivers(builder.worker_threads(1).thread_name(name))
-        .build()
-        .context("the runtime could not be started")
 }

@@ -185,7 +185,7 @@ pub struct Admin {
 
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// Directives `target=level`, separated by commas. Default: `info`.
+    /// A level, and `module=level`, separated by commas. Default: `info`.
     pub filter: String,
     /// Default: text.
     pub format: LogFormat,

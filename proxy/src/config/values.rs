@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{LogFormat, Secrets, Server, Strategy, TlsMode};
+use crate::runtime::telemetry;
 
 /// No time span here makes sense above this, and sums of such spans never overflow a clock.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -229,9 +230,9 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// Levels, of all and of modules, as `tracing_subscriber::filter::Targets` reads them.
+/// Levels, of all and of modules.
 pub fn log_filter(text: &str) -> Result<String, String> {
-    text.parse::<tracing_subscriber::filter::Targets>()
+    telemetry::filter(text)
         .map(|_| text.to_owned())
         .map_err(|error| format!("{text:?} is not a log filter ({error}); write e.g. info or info,holdfast::upstream=debug"))
 }

@@ -20,6 +20,7 @@ use super::ready::readable;
 use super::tree::{Pods, Tree};
 use super::{InterceptError, Shared};
 use crate::identity::PodUid;
+use crate::runtime::blocking;
 
 /// An eighth of what counts as a hang, see `programs::MAX_AGE`.
 pub(super) const BEAT: Duration = Duration::from_millis(250);
@@ -163,7 +164,9 @@ impl Watch {
         let pods = self.tree.as_mut().map(Tree::pods).unwrap_or_default();
         self.namespaces.rescan(&pods).await;
         if self.by_process() {
-            for (uid, pids) in pods_by_process() {
+            // All of /proc, while others wait for this thread.
+            let pods = blocking(pods_by_process).await.unwrap_or_default();
+            for (uid, pids) in pods {
                 self.namespaces.look(&uid, None, &pids).await;
             }
         }

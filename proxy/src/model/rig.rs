@@ -13,7 +13,6 @@ use holdfast_history::reader::Seen;
 use holdfast_history::record::{ClientId, Entry, Event, Record};
 use holdfast_history::reflector::Reflector;
 use holdfast_history::truth::Key;
-use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,7 +25,6 @@ use crate::identity::Identity;
 use crate::policy::Uplink;
 use crate::runtime::metrics::Metrics;
 use crate::serve::Serve;
-use crate::tee::Readers;
 use crate::tls::Terminator;
 use crate::tls::tests::Files;
 use crate::upstream::Upstream;
@@ -308,18 +306,13 @@ impl<'p> Rig<'p> {
 }
 
 fn start(files: &Files, upstream: &Arc<Upstream>, disk: &Disk) -> Holdfast {
-    let tasks = TaskTracker::new();
     let serve = Serve {
         terminator: Terminator::new(&files.config(), &[]).expect("a CA"),
         identity: Identity::new(&config::Tokens::default()),
         upstream: upstream.clone(),
         cache: disk.open(),
         metrics: Arc::new(Metrics::new()),
-        readers: Readers {
-            tasks: tasks.clone(),
-            runtime: Handle::current(),
-        },
-        tasks,
+        tasks: TaskTracker::new(),
         drain: CancellationToken::new(),
         catch_up: Arc::default(),
         resume_jitter: RESUME_JITTER,

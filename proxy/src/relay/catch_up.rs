@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use fastrand::Rng;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::BodyExt;
@@ -250,13 +251,15 @@ async fn ask_and_read(serve: &Serve, asked: &Asked) -> Listed {
         return Listed::Useless;
     };
     let mut learner = learner.since(before);
+    let step = learner.step().unwrap_or(usize::MAX);
     while let Some(frame) = body.frame().await {
-        match frame {
-            Ok(frame) => frame
-                .data_ref()
-                .into_iter()
-                .for_each(|data| learner.feed(data)),
-            Err(_) => return Listed::Failed,
+        let Ok(frame) = frame else {
+            return Listed::Failed;
+        };
+        for bytes in frame.data_ref().map_or(&[][..], Bytes::as_ref).chunks(step) {
+            learner.feed(bytes);
+            // Others wait for this thread.
+            tokio::task::yield_now().await;
         }
     }
     learner.finish();

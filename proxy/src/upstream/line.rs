@@ -76,10 +76,8 @@ impl AsyncRead for Line {
             // Polled again after it was ready, the future stays ready: it only asks the token.
             return Poll::Ready(Err(was_cut()));
         }
-        let before = buf.filled().len();
         let Self { stream, ahead, .. } = &mut *self;
-        ready!(ahead.poll_read(Pin::new(stream), cx, buf))?;
-        if buf.filled().len() > before {
+        if ready!(ahead.poll_read(Pin::new(stream), cx, buf))? {
             self.server.heard.note();
         }
         Poll::Ready(Ok(()))

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 const AT_ONCE: usize = 64 * 1024;
 
 thread_local! {
-    /// Of all connections of a thread, so that one with nothing to say holds no memory. What is in it is still encrypted.
+    /// Of all connections of a thread, so that one of which all was read holds no memory. What is in it is still encrypted.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; AT_ONCE].into());
 }
 
@@ -23,13 +23,13 @@ pub(super) struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// As `poll_read` of `stream`.
+    /// As `poll_read` of `stream`. `true`: that was asked, and had some.
     pub(super) fn poll_read(
         &mut self,
         stream: Pin<&mut impl AsyncRead>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<io::Result<bool>> {
         if self.rest.is_empty() && buf.remaining() < AT_ONCE {
             return SCRATCH.with_borrow_mut(|scratch| {
                 let mut read = ReadBuf::new(scratch);
@@ -38,12 +38,17 @@ impl ReadAhead {
                 let (asked_for, rest) = read.split_at(read.len().min(buf.remaining()));
                 buf.put_slice(asked_for);
                 self.rest = rest.to_vec();
-                Poll::Ready(Ok(()))
+                Poll::Ready(Ok(!read.is_empty()))
             });
         }
         if self.rest.is_empty() {
-            return stream.poll_read(cx, buf);
+            let before = buf.filled().len();
+            ready!(stream.poll_read(cx, buf))?;
+            return Poll::Ready(Ok(buf.filled().len() > before));
         }
+        // A connection that has much to say lets others have the thread as if each of these were read from the socket.
+        let turn = ready!(tokio::task::coop::poll_proceed(cx));
+        turn.made_progress();
         let rest = &self.rest[self.taken..];
         let asked_for = &rest[..rest.len().min(buf.remaining())];
         buf.put_slice(asked_for);
@@ -51,7 +56,7 @@ impl ReadAhead {
         if self.taken == self.rest.len() {
             *self = Self::default();
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(false))
     }
 }
 
@@ -70,7 +75,8 @@ mod tests {
             buf: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
             let Self(ahead, stream) = self.get_mut();
-            ahead.poll_read(Pin::new(stream), cx, buf)
+            ready!(ahead.poll_read(Pin::new(stream), cx, buf))?;
+            Poll::Ready(Ok(()))
         }
     }
 

@@ -73,7 +73,7 @@ pub(super) fn read_meta(object: &[u8]) -> Result<ObjectMeta, WireError> {
     // Serde does not look into the strings that nobody reads.
     let text = str::from_utf8(object).map_err(|_| OBJECT)?;
     let object: Object<'_> = serde_json::from_str(text).map_err(|_| OBJECT)?;
-    read(object)
+    meta_of_any(object)
 }
 
 /// As [`read_meta`], of the object that `bytes` start with, and its length. `None`: its end is not here, or it is not JSON (a number
@@ -85,10 +85,10 @@ pub(super) fn read_first_meta(bytes: &[u8]) -> Result<Option<(ObjectMeta, usize)
     };
     let len = objects.byte_offset();
     str::from_utf8(&bytes[..len]).map_err(|_| OBJECT)?;
-    Ok(Some((read(object)?, len)))
+    Ok(Some((meta_of_any(object)?, len)))
 }
 
-fn read(object: Object<'_>) -> Result<ObjectMeta, WireError> {
+fn meta_of_any(object: Object<'_>) -> Result<ObjectMeta, WireError> {
     let rows = object.rows;
     let meta = meta_of(object);
     if !table::is_table(&meta.api_version, &meta.kind) {

@@ -10,7 +10,8 @@ use super::{EventType, ObjectMeta, WatchEvent};
 
 /// So many events a stream may be behind another.
 const MAX_EVENTS: usize = 16;
-/// A longer one is read again. With [`MAX_EVENTS`], what is held at most: 512 KiB.
+/// A longer one is read again. With [`MAX_EVENTS`], of frames 512 KiB are held at most; what was read of them is less, unless they are
+/// mostly labels.
 const MAX_BYTES: usize = 32 * 1024;
 
 /// JSON events, the newest first. Clones share them.
@@ -44,7 +45,11 @@ impl RecentEvents {
     pub(super) fn keep(&self, event: &WatchEvent) {
         // Its splitter has one; whoever is to read it again has another, beside the cache's.
         let is_shared = Arc::strong_count(&self.0) > 2;
-        if !is_shared || event.frame.len() > MAX_BYTES {
+        if !is_shared {
+            self.lock().clear();
+            return;
+        }
+        if event.frame.len() > MAX_BYTES {
             return;
         }
         let start = event.object.as_ptr() as usize - event.frame.as_ptr() as usize;
