@@ -34,6 +34,10 @@ const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 /// lie in one piece, and are read in one pass.
 const PIECE_BYTES: usize = 64 * 1024;
 
+/// Further behind than this, the reader reads a piece for each that is passed on. A body whose end waits for it is not later for that,
+/// and a list of many megabytes does not lie in memory meanwhile.
+const IN_STEP_BYTES: usize = 4 * PIECE_BYTES;
+
 /// How long the end of a body waits for the reader at most. It is done by then, unless the machine is busy beyond measure: it parses
 /// along, and is a queue behind at most.
 const END_WAITS: Duration = Duration::from_millis(250);
@@ -113,6 +117,8 @@ struct Queue {
     backlog: Arc<Backlog>,
     /// What is gathered for the next piece.
     piece: Vec<u8>,
+    /// The reader is to have its turn before more is passed on.
+    owes_turn: bool,
     is_ended: bool,
 }
 
@@ -171,6 +177,7 @@ impl<R: Reader> Second<R> {
             sender,
             backlog,
             piece: Vec::new(),
+            owes_turn: false,
             is_ended: false,
         }
     }
@@ -198,9 +205,11 @@ impl Queue {
     fn send(&mut self) -> Result<(), Refused> {
         let piece = std::mem::take(&mut self.piece);
         let held = piece.capacity();
-        if self.backlog.bytes.fetch_add(held, Ordering::Relaxed) + held > QUEUE_BYTES {
+        let behind = self.backlog.bytes.fetch_add(held, Ordering::Relaxed) + held;
+        if behind > QUEUE_BYTES {
             return Err(Refused::Lagging);
         }
+        self.owes_turn = behind > IN_STEP_BYTES;
         let sent = self.sender.send(Item::Piece(piece));
         sent.map_err(|_| Refused::Ended)
     }
@@ -285,6 +294,18 @@ impl<R: Reader> Tee<R> {
         }
     }
 
+    /// Waits for one turn of the thread, whatever the reader does with it.
+    fn yields(&mut self, cx: &mut Context<'_>) -> bool {
+        let Second::Queued(queue) = &mut self.second else {
+            return false;
+        };
+        let owes_turn = std::mem::take(&mut queue.owes_turn);
+        if owes_turn {
+            cx.waker().wake_by_ref();
+        }
+        owes_turn
+    }
+
     /// What is left to pass on, once the reader has finished or is waited for no more.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Option<Poll<Option<Frame<Bytes>>>> {
         let (_, finishing) = self.end.as_mut()?;
@@ -306,6 +327,9 @@ impl<R: Reader> http_body::Body for Tee<R> {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(end) = self.poll_end(cx) {
             return end.map(|frame| frame.map(Ok));
+        }
+        if self.yields(cx) {
+            return Poll::Pending;
         }
         let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             Some(Ok(frame)) => Some(frame),
