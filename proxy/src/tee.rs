@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::body::{Body, BoxError};
 use crate::cache::{Learner, WriteLearner};
 use crate::runtime::metrics::Metrics;
+use crate::runtime::next_turn;
 
 /// As much of a body is read in place: a few hundred microseconds of parsing. Of 99 % of objects it is all.
 const IN_PLACE_BYTES: usize = 64 * 1024;
@@ -155,7 +156,7 @@ async fn drain(
                     }
                     reader.feed(bytes);
                     // Others wait for this thread.
-                    tokio::task::yield_now().await;
+                    next_turn().await;
                 }
                 backlog.bytes.fetch_sub(piece.capacity(), Ordering::Relaxed);
             }

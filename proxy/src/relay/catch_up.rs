@@ -259,7 +259,7 @@ async fn ask_and_read(serve: &Serve, asked: &Asked) -> Listed {
         for bytes in frame.data_ref().map_or(&[][..], Bytes::as_ref).chunks(step) {
             learner.feed(bytes);
             // Others wait for this thread.
-            tokio::task::yield_now().await;
+            runtime::next_turn().await;
         }
     }
     learner.finish();

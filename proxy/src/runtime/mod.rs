@@ -5,6 +5,7 @@ pub mod metrics;
 pub mod telemetry;
 
 use std::future::Future;
+use std::task::Poll;
 use std::time::SystemTime;
 
 use tokio::task::JoinError;
@@ -31,6 +32,20 @@ pub(crate) fn now() -> SystemTime {
         return now;
     }
     SystemTime::now()
+}
+
+/// Lets the others who are ready have the thread once. `tokio::task::yield_now` comes back only when tokio looks for events, which on a
+/// busy thread is dozens of turns later.
+pub(crate) async fn next_turn() {
+    let mut has_waited = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Runs what may block on a thread where it may. An error: it panicked, or the runtime ends.
