@@ -1,7 +1,7 @@
 //! Step 7: one body, two readers: the caller first, the cache second and bounded.
 //!
 //! Most bodies are small: they are read in place, which costs less than to wake a task. From there on the bytes of a long one do not
-//! wait: the second reader gets them through a queue. When it lags by more than the queue holds it is dropped, and the caller goes on.
+//! wait: the second reader gets reference-counted chunks through a queue. When it lags by more than the queue holds it is dropped, and the caller goes on.
 //! Only a body that ended cleanly is finished; anything else is discarded by dropping the reader.
 //!
 //! The end of a body is passed when the reader has finished with it, or a moment later: what a caller has read whole is then known for
@@ -10,7 +10,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -31,13 +31,8 @@ const IN_PLACE_BYTES: usize = 64 * 1024;
 
 /// How far the second reader may lag: a list of many megabytes arrives faster than a small node parses it, and several may at once.
 const QUEUE_BYTES: usize = 4 * 1024 * 1024;
-/// What goes through the queue at once, and is read without letting others have the thread: large enough that most objects of a list
-/// lie in one piece, and are read in one pass.
-const PIECE_BYTES: usize = 64 * 1024;
-
-/// Further behind than this, the reader reads a piece for each that is passed on. A body whose end waits for it is not later for that,
-/// and a list of many megabytes does not lie in memory meanwhile.
-const IN_STEP_BYTES: usize = 4 * PIECE_BYTES;
+/// What a queued chunk costs beside its bytes, so that a flood of tiny ones is bounded, too.
+const CHUNK_OVERHEAD: usize = 64;
 
 /// How long the end of a body waits for the reader at most. It is done by then, unless the machine is busy beyond measure: it parses
 /// along, and is a queue behind at most.
@@ -49,15 +44,15 @@ pub trait Reader: Send + 'static {
     fn feed(&mut self, chunk: &[u8]);
     /// The body ended cleanly.
     fn finish(self);
-    /// As many bytes are read without letting others have the thread: packed ones become many more.
-    fn step(&self) -> usize {
-        PIECE_BYTES
+    /// A packed body becomes many more bytes: it is read in steps of so many, between which others have the thread.
+    fn step(&self) -> Option<usize> {
+        None
     }
 }
 
 impl Reader for Learner {
-    fn step(&self) -> usize {
-        Learner::step(self).unwrap_or(PIECE_BYTES)
+    fn step(&self) -> Option<usize> {
+        Learner::step(self)
     }
 
     fn feed(&mut self, chunk: &[u8]) {
@@ -94,7 +89,7 @@ pub fn tee(body: Body, reader: impl Reader, tasks: &TaskTracker, metrics: &Arc<M
 }
 
 enum Item {
-    Piece(Vec<u8>),
+    Chunk(Bytes),
     /// The body ended cleanly. A queue that closes without it is a body that did not. Dropped when the reader has finished.
     End(oneshot::Sender<Never>),
 }
@@ -113,22 +108,9 @@ enum Second<R> {
 }
 
 struct Queue {
-    /// Bounded by `backlog.bytes`.
+    /// Bounded by `queued`, in bytes.
     sender: mpsc::UnboundedSender<Item>,
-    backlog: Arc<Backlog>,
-    /// What is gathered for the next piece.
-    piece: Vec<u8>,
-    /// The reader is to have its turn before more is passed on.
-    owes_turn: bool,
-    is_ended: bool,
-}
-
-/// What both sides of a queue know of it.
-#[derive(Default)]
-struct Backlog {
-    bytes: AtomicUsize,
-    /// Nobody will say that the body ended: what is left in the queue need not be read.
-    is_given_up: AtomicBool,
+    queued: Arc<AtomicUsize>,
 }
 
 struct Tee<R> {
@@ -145,20 +127,19 @@ type Finishing = Pin<Box<Timeout<oneshot::Receiver<Never>>>>;
 async fn drain(
     mut items: mpsc::UnboundedReceiver<Item>,
     mut reader: impl Reader,
-    backlog: Arc<Backlog>,
+    queued: Arc<AtomicUsize>,
 ) {
     while let Some(item) = items.recv().await {
         match item {
-            Item::Piece(piece) => {
-                for bytes in piece.chunks(reader.step()) {
-                    if backlog.is_given_up.load(Ordering::Relaxed) {
-                        return;
-                    }
+            Item::Chunk(chunk) => {
+                let step = reader.step();
+                for bytes in chunk.chunks(step.unwrap_or(usize::MAX)) {
                     reader.feed(bytes);
-                    // Others wait for this thread.
-                    next_turn().await;
+                    if step.is_some() {
+                        next_turn().await;
+                    }
                 }
-                backlog.bytes.fetch_sub(piece.capacity(), Ordering::Relaxed);
+                queued.fetch_sub(cost(&chunk), Ordering::Relaxed);
             }
             Item::End(finished) => {
                 reader.finish();
@@ -169,67 +150,16 @@ async fn drain(
     }
 }
 
+fn cost(chunk: &Bytes) -> usize {
+    chunk.len() + CHUNK_OVERHEAD
+}
+
 impl<R: Reader> Second<R> {
-    fn queued(reader: R, tasks: &TaskTracker) -> Queue {
+    fn queued(reader: R, tasks: &TaskTracker) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let backlog = Arc::<Backlog>::default();
-        tasks.spawn(drain(receiver, reader, Arc::clone(&backlog)));
-        Queue {
-            sender,
-            backlog,
-            piece: Vec::new(),
-            owes_turn: false,
-            is_ended: false,
-        }
-    }
-}
-
-/// Why a queue takes no more.
-enum Refused {
-    Lagging,
-    /// The task was ended with its runtime.
-    Ended,
-}
-
-impl Queue {
-    fn take(&mut self, chunk: &[u8]) -> Result<(), Refused> {
-        if !self.piece.is_empty() && self.piece.len() + chunk.len() > PIECE_BYTES {
-            self.send()?;
-        }
-        if self.piece.is_empty() {
-            self.piece.reserve_exact(PIECE_BYTES.max(chunk.len()));
-        }
-        self.piece.extend_from_slice(chunk);
-        Ok(())
-    }
-
-    fn send(&mut self) -> Result<(), Refused> {
-        let piece = std::mem::take(&mut self.piece);
-        let held = piece.capacity();
-        let behind = self.backlog.bytes.fetch_add(held, Ordering::Relaxed) + held;
-        if behind > QUEUE_BYTES {
-            return Err(Refused::Lagging);
-        }
-        self.owes_turn = behind > IN_STEP_BYTES;
-        let sent = self.sender.send(Item::Piece(piece));
-        sent.map_err(|_| Refused::Ended)
-    }
-
-    /// What tells when the reader has finished.
-    fn finish(mut self) -> Result<oneshot::Receiver<Never>, Refused> {
-        self.send()?;
-        let (sender, finished) = oneshot::channel();
-        let sent = self.sender.send(Item::End(sender));
-        self.is_ended = true;
-        sent.map(|()| finished).map_err(|_| Refused::Ended)
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        if !self.is_ended {
-            self.backlog.is_given_up.store(true, Ordering::Relaxed);
-        }
+        let queued = Arc::new(AtomicUsize::new(0));
+        tasks.spawn(drain(receiver, reader, Arc::clone(&queued)));
+        Self::Queued(Queue { sender, queued })
     }
 }
 
@@ -242,7 +172,7 @@ impl<R: Reader> Tee<R> {
     fn pass_on(&mut self, chunk: &Bytes) {
         self.second = match std::mem::replace(&mut self.second, Second::Gone) {
             Second::InPlace(mut reader, read)
-                if read + chunk.len() <= IN_PLACE_BYTES && reader.step() >= IN_PLACE_BYTES =>
+                if read + chunk.len() <= IN_PLACE_BYTES && reader.step().is_none() =>
             {
                 let fed = guarded(|| reader.feed(chunk));
                 fed.map_or(Second::Gone, |()| {
@@ -250,24 +180,23 @@ impl<R: Reader> Tee<R> {
                 })
             }
             Second::InPlace(reader, _) => self.queue(Second::queued(*reader, &self.tasks), chunk),
-            Second::Queued(queue) => self.queue(queue, chunk),
-            Second::Gone => Second::Gone,
+            second => self.queue(second, chunk),
         };
     }
 
-    fn queue(&self, mut queue: Queue, chunk: &Bytes) -> Second<R> {
-        match queue.take(chunk) {
-            Ok(()) => Second::Queued(queue),
-            Err(refused) => {
-                self.given_up(refused);
-                Second::Gone
-            }
-        }
-    }
-
-    fn given_up(&self, refused: Refused) {
-        if let Refused::Lagging = refused {
+    fn queue(&self, second: Second<R>, chunk: &Bytes) -> Second<R> {
+        let Second::Queued(queue) = second else {
+            return Second::Gone;
+        };
+        let cost = cost(chunk);
+        if queue.queued.fetch_add(cost, Ordering::Relaxed) + cost > QUEUE_BYTES {
             self.metrics.not_learnt("Lagging");
+            return Second::Gone;
+        }
+        // Nobody left to hear it: the task was ended with the runtime.
+        match queue.sender.send(Item::Chunk(chunk.clone())) {
+            Ok(()) => Second::Queued(queue),
+            Err(_) => Second::Gone,
         }
     }
 
@@ -287,24 +216,12 @@ impl<R: Reader> Tee<R> {
                 None
             }
             Second::Queued(queue) => {
-                let finished = queue.finish();
-                let finished = finished.map_err(|refused| self.given_up(refused)).ok()?;
+                let (sender, finished) = oneshot::channel();
+                queue.sender.send(Item::End(sender)).ok()?;
                 Some(Box::pin(tokio::time::timeout(END_WAITS, finished)))
             }
             Second::Gone => None,
         }
-    }
-
-    /// Waits for one turn of the thread, whatever the reader does with it.
-    fn yields(&mut self, cx: &mut Context<'_>) -> bool {
-        let Second::Queued(queue) = &mut self.second else {
-            return false;
-        };
-        let owes_turn = std::mem::take(&mut queue.owes_turn);
-        if owes_turn {
-            cx.waker().wake_by_ref();
-        }
-        owes_turn
     }
 
     /// What is left to pass on, once the reader has finished or is waited for no more.
@@ -328,9 +245,6 @@ impl<R: Reader> http_body::Body for Tee<R> {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(end) = self.poll_end(cx) {
             return end.map(|frame| frame.map(Ok));
-        }
-        if self.yields(cx) {
-            return Poll::Pending;
         }
         let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             Some(Ok(frame)) => Some(frame),
@@ -492,8 +406,8 @@ mod tests {
                 self.0.send(chunk.len()).expect("somebody counts");
             }
             fn finish(self) {}
-            fn step(&self) -> usize {
-                1000
+            fn step(&self) -> Option<usize> {
+                Some(1000)
             }
         }
         let (sizes, fed) = blocking::channel();
@@ -506,20 +420,6 @@ mod tests {
         );
         assert_eq!(body.collect().await.expect("whole").to_bytes().len(), 2500);
         assert_eq!(fed.iter().collect::<Vec<_>>(), [1000, 1000, 500]);
-    }
-
-    #[tokio::test]
-    async fn what_is_queued_of_a_body_that_breaks_off_is_not_read() {
-        let long = Bytes::from(vec![b'x'; PIECE_BYTES]);
-        let frames = (0..4).map(|_| Ok(Frame::data(long.clone())));
-        let frames: Vec<Result<_, BoxError>> = frames.chain([Err("cut".into())]).collect();
-        let source = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
-        let (open, gate) = blocking::channel();
-        let (body, watched) = Watched::tee(source, Some(gate));
-        // One piece is read in place, and its gate is open; each later one would wait for ever.
-        open.send(()).expect("a reader");
-        assert!(body.collect().await.is_err());
-        assert_eq!(watched.fate().await, Fate::Discarded);
     }
 
     #[tokio::test]

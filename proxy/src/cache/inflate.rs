@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use super::state::NotLearnt;
 
 /// Compressed bytes taken at a time, so that what they inflate to (a thousandfold at most) stays in bounds.
-pub(super) const PIECE: usize = 1024;
+const PIECE: usize = 1024;
 
 /// For these the API server indents JSON (`apiserver:pkg/endpoints/handlers/responsewriters/writers.go`).
 const INDENTED_FOR: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];

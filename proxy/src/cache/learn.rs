@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, response};
 use super::before::Before;
 use super::form::Form;
 use super::grants::Granted;
-use super::inflate::{self, Inflate};
+use super::inflate::Inflate;
 use super::key::{GroupResource, ObjectId};
 use super::pages::{MAX_LIST_OBJECTS, NextPage, PartialList};
 use super::responses::{
@@ -129,7 +129,7 @@ impl Learner {
 
     /// `Some`: as many bytes at a time may become as much work as a plain body of a hundred times the length.
     pub fn step(&self) -> Option<usize> {
-        self.inflate.is_packed().then_some(inflate::PIECE)
+        self.inflate.is_packed().then_some(PACKED_STEP)
     }
 
     /// The body ended cleanly.
@@ -159,6 +159,9 @@ impl Learner {
         }
     }
 }
+
+/// Of a packed body at a time: some 40 KB of JSON.
+const PACKED_STEP: usize = 4 * 1024;
 
 /// Of a scope's words together. Selectors that people write are a tenth of it; a client that makes up longer ones fills no memory with them.
 const MAX_SCOPE_BYTES: usize = 2048;

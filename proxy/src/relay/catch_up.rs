@@ -251,15 +251,20 @@ async fn ask_and_read(serve: &Serve, asked: &Asked) -> Listed {
         return Listed::Useless;
     };
     let mut learner = learner.since(before);
-    let step = learner.step().unwrap_or(usize::MAX);
+    let step = learner.step();
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
             return Listed::Failed;
         };
-        for bytes in frame.data_ref().map_or(&[][..], Bytes::as_ref).chunks(step) {
+        for bytes in frame
+            .data_ref()
+            .map_or(&[][..], Bytes::as_ref)
+            .chunks(step.unwrap_or(usize::MAX))
+        {
             learner.feed(bytes);
-            // Others wait for this thread.
-            runtime::next_turn().await;
+            if step.is_some() {
+                runtime::next_turn().await;
+            }
         }
     }
     learner.finish();
