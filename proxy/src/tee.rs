@@ -132,13 +132,7 @@ async fn drain(
     while let Some(item) = items.recv().await {
         match item {
             Item::Chunk(chunk) => {
-                let step = reader.step();
-                for bytes in chunk.chunks(step.unwrap_or(usize::MAX)) {
-                    reader.feed(bytes);
-                    if step.is_some() {
-                        next_turn().await;
-                    }
-                }
+                read(&mut reader, &chunk).await;
                 queued.fetch_sub(cost(&chunk), Ordering::Relaxed);
             }
             Item::End(finished) => {
@@ -150,16 +144,28 @@ async fn drain(
     }
 }
 
+/// Feeds a chunk, in the reader's steps.
+pub(crate) async fn read(reader: &mut impl Reader, chunk: &[u8]) {
+    let Some(step) = reader.step() else {
+        return reader.feed(chunk);
+    };
+    for bytes in chunk.chunks(step) {
+        reader.feed(bytes);
+        next_turn().await;
+    }
+}
+
 fn cost(chunk: &Bytes) -> usize {
     chunk.len() + CHUNK_OVERHEAD
 }
 
-impl<R: Reader> Second<R> {
-    fn queued(reader: R, tasks: &TaskTracker) -> Self {
+impl Queue {
+    /// With a task that reads what goes through it.
+    fn of(reader: impl Reader, tasks: &TaskTracker) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         let queued = Arc::new(AtomicUsize::new(0));
         tasks.spawn(drain(receiver, reader, Arc::clone(&queued)));
-        Self::Queued(Queue { sender, queued })
+        Self { sender, queued }
     }
 }
 
@@ -179,15 +185,13 @@ impl<R: Reader> Tee<R> {
                     Second::InPlace(reader, read + chunk.len())
                 })
             }
-            Second::InPlace(reader, _) => self.queue(Second::queued(*reader, &self.tasks), chunk),
-            second => self.queue(second, chunk),
+            Second::InPlace(reader, _) => self.queue(Queue::of(*reader, &self.tasks), chunk),
+            Second::Queued(queue) => self.queue(queue, chunk),
+            Second::Gone => Second::Gone,
         };
     }
 
-    fn queue(&self, second: Second<R>, chunk: &Bytes) -> Second<R> {
-        let Second::Queued(queue) = second else {
-            return Second::Gone;
-        };
+    fn queue(&self, queue: Queue, chunk: &Bytes) -> Second<R> {
         let cost = cost(chunk);
         if queue.queued.fetch_add(cost, Ordering::Relaxed) + cost > QUEUE_BYTES {
             self.metrics.not_learnt("Lagging");

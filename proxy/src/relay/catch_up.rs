@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use fastrand::Rng;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::BodyExt;
@@ -22,6 +21,7 @@ use crate::cache::Topic;
 use crate::request_info::RequestInfo;
 use crate::runtime;
 use crate::serve::Serve;
+use crate::tee;
 
 /// Lists under way at once: each may be large.
 const AT_ONCE: usize = 2;
@@ -251,20 +251,12 @@ async fn ask_and_read(serve: &Serve, asked: &Asked) -> Listed {
         return Listed::Useless;
     };
     let mut learner = learner.since(before);
-    let step = learner.step();
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
             return Listed::Failed;
         };
-        for bytes in frame
-            .data_ref()
-            .map_or(&[][..], Bytes::as_ref)
-            .chunks(step.unwrap_or(usize::MAX))
-        {
-            learner.feed(bytes);
-            if step.is_some() {
-                runtime::next_turn().await;
-            }
+        if let Some(data) = frame.data_ref() {
+            tee::read(&mut learner, data).await;
         }
     }
     learner.finish();

@@ -30,7 +30,7 @@ impl ReadAhead {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<bool>> {
-        if self.rest.is_empty() && buf.remaining() < AT_ONCE {
+        if self.rest.is_empty() {
             return SCRATCH.with_borrow_mut(|scratch| {
                 let mut read = ReadBuf::new(scratch);
                 ready!(stream.poll_read(cx, &mut read))?;
@@ -40,11 +40,6 @@ impl ReadAhead {
                 self.rest = rest.to_vec();
                 Poll::Ready(Ok(!read.is_empty()))
             });
-        }
-        if self.rest.is_empty() {
-            let before = buf.filled().len();
-            ready!(stream.poll_read(cx, buf))?;
-            return Poll::Ready(Ok(buf.filled().len() > before));
         }
         // A connection that has much to say lets others have the thread as if each of these were read from the socket.
         let turn = ready!(tokio::task::coop::poll_proceed(cx));
