@@ -27,6 +27,7 @@ use super::writes::Writes;
 use super::{persist, record, wire};
 use crate::config::Secrets;
 use crate::identity::{IssuerKeys, ServiceAccount};
+use crate::request_info::accept::Encoding;
 use crate::request_info::{GroupVersionResource, ObjectKey, Scope};
 
 /// Why something was not learnt. The caller's bytes were not touched.
@@ -304,7 +305,13 @@ impl State {
                 wire::read_fields(of.0, of.1, encoding, object.bytes, object.bare)
                     .map_err(|_| NotLearnt::Malformed)?
             }
-            Form::Metadata(_) | Form::Row | Form::WholeRow | Form::Yaml => Vec::new(),
+            Form::Metadata(Encoding::Json) => {
+                wire::check_json(object.bytes).map_err(|_| NotLearnt::Malformed)?;
+                Vec::new()
+            }
+            Form::Metadata(Encoding::Protobuf) | Form::Row | Form::WholeRow | Form::Yaml => {
+                Vec::new()
+            }
         };
         let fields = fields.iter().map(|(name, value)| (*name, value.as_str()));
         Ok(self.facts.traits(labels, fields))

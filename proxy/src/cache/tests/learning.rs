@@ -40,6 +40,29 @@ async fn a_truncated_list_leaves_the_collection_as_it_was() {
     assert_eq!(bench.list("x", PODS).await, Ok(expected));
 }
 
+/// Its metadata is all that is read of an object that is known; of one that is new, every byte is.
+#[tokio::test]
+async fn an_object_that_is_not_json_to_its_end_is_not_kept() {
+    const MAPS: &str = "/api/v1/configmaps";
+    let broken =
+        r#"{"metadata":{"name":"p","namespace":"a","uid":"u","resourceVersion":"5"},"spec":{x}}"#;
+    let bench = Bench::new();
+    for (path, list) in [
+        (PODS, pod_list(10, &[item("a", "q", 5), broken.to_owned()])),
+        (
+            MAPS,
+            pod_list(10, &[broken.to_owned()]).replace("PodList", "ConfigMapList"),
+        ),
+    ] {
+        bench.try_learn("x", path, JSON, list.as_bytes(), true);
+        assert_eq!(
+            reason(bench.list("x", path).await),
+            Some(Reason::Incomplete),
+            "{path}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_list_never_seen_whole_is_incomplete_and_not_empty() {
     let bench = Bench::new();

@@ -10,7 +10,7 @@ mod tests;
 use bytes::Bytes;
 
 use self::read::{read_json, read_protobuf};
-use super::{WireError, protobuf};
+use super::{WireError, json, protobuf};
 use crate::request_info::accept::Encoding;
 
 /// One field: its name in a selector and the two ways to it, which have the same steps.
@@ -143,7 +143,8 @@ type Found = [Option<String>];
 /// What of this object a field selector can be compared with, by the names that
 /// [`selectable_fields`](crate::request_info::selector::selectable_fields) has. What is missing is the empty one. No kind but a few has such fields.
 ///
-/// The object is a whole one, not its metadata alone nor a row of a table: a JSON value; a protobuf message, enveloped unless `bare`.
+/// The object is a whole one, not its metadata alone nor a row of a table: a JSON value, of which every byte is looked at; a protobuf message,
+/// enveloped unless `bare`.
 pub fn read_fields(
     group: &str,
     resource: &str,
@@ -153,7 +154,10 @@ pub fn read_fields(
 ) -> Result<Vec<(&'static str, String)>, WireError> {
     let fields = fields_of(group, resource);
     if fields.is_empty() {
-        return Ok(Vec::new());
+        return match encoding {
+            Encoding::Json => json::check(object).map(|()| Vec::new()),
+            Encoding::Protobuf => Ok(Vec::new()),
+        };
     }
     let mut found = vec![None; fields.len()];
     match encoding {

@@ -6,32 +6,17 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 
 use super::go_json::as_go_writes;
+use super::members::{Members, NotAnObject};
 use super::{EventType, ListHead, ObjectMeta, WatchEvent, WireError, decimal, table};
 
 const OBJECT: WireError = WireError::Malformed("JSON object");
 const EVENT: WireError = WireError::Malformed("JSON watch event");
+/// The kind whose `code` is read.
+const STATUS: &str = "Status";
 
 /// Null stands for absent, as the API machinery reads it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Object<'a> {
-    #[serde(borrow)]
-    api_version: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    metadata: Option<Metadata<'a>>,
-    /// Some kinds of custom resources have a field of this name too, of any type.
-    #[serde(borrow)]
-    code: Option<&'a RawValue>,
-    /// Of a Table; again, not only there.
-    #[serde(borrow)]
-    rows: Option<&'a RawValue>,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata<'a> {
@@ -51,14 +36,6 @@ struct Annotations<'a> {
     initial_events_end: Option<Cow<'a, str>>,
 }
 
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    object: &'a RawValue,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ListMeta {
@@ -68,54 +45,80 @@ struct ListMeta {
     remaining_item_count: Option<u64>,
 }
 
-/// The metadata of one object, which is checked to be JSON from end to end. Of a Table: its own TypeMeta, and the rest from its row if it has just one.
+/// The metadata of one object. Of a Table: its own TypeMeta, and the rest from its row if it has just one.
+///
+/// What comes after it is not looked at, unless it may say more: [`check`] is for what is to be kept.
 pub(super) fn read_meta(object: &[u8]) -> Result<ObjectMeta, WireError> {
+    let is_all = |meta: &ObjectMeta| {
+        let is_typed = !meta.kind.is_empty() && !meta.api_version.is_empty();
+        is_typed && meta.kind != STATUS && !is_table(meta)
+    };
+    let mut rows = None;
+    let mut meta = read_meta_until(object, is_all, &mut rows)?;
+    if is_table(&meta) {
+        let row = match rows.map(table::only_row) {
+            Some(Ok(row)) => table::read_row_meta(row.get().as_bytes())?,
+            _ => ObjectMeta::default(),
+        };
+        meta = ObjectMeta {
+            api_version: meta.api_version,
+            kind: meta.kind,
+            ..row
+        };
+    }
+    Ok(meta)
+}
+
+/// As [`read_meta`], of a list's item, which is no Table and may have no TypeMeta. One that stands after its metadata, where nobody writes it, is
+/// not found.
+pub(super) fn read_item_meta(item: &[u8]) -> Result<ObjectMeta, WireError> {
+    read_meta_until(item, |_| true, &mut None)
+}
+
+/// Every byte of it is JSON.
+pub(super) fn check(object: &[u8]) -> Result<(), WireError> {
     // Serde does not look into the strings that nobody reads.
     let text = str::from_utf8(object).map_err(|_| OBJECT)?;
-    let object: Object<'_> = serde_json::from_str(text).map_err(|_| OBJECT)?;
-    meta_of_any(object)
+    let IgnoredAny = serde_json::from_str(text).map_err(|_| OBJECT)?;
+    Ok(())
 }
 
-/// As [`read_meta`], of the object that `bytes` start with, and its length. `None`: its end is not here, or it is not JSON (a number
-/// that is cut off looks like that, too).
-pub(super) fn read_first_meta(bytes: &[u8]) -> Result<Option<(ObjectMeta, usize)>, WireError> {
-    let mut objects = serde_json::Deserializer::from_slice(bytes).into_iter::<Object<'_>>();
-    let Some(Ok(object)) = objects.next() else {
-        return Ok(None);
-    };
-    let len = objects.byte_offset();
-    str::from_utf8(&bytes[..len]).map_err(|_| OBJECT)?;
-    Ok(Some((meta_of_any(object)?, len)))
-}
-
-fn meta_of_any(object: Object<'_>) -> Result<ObjectMeta, WireError> {
-    let rows = object.rows;
-    let meta = meta_of(object);
-    if !table::is_table(&meta.api_version, &meta.kind) {
-        return Ok(meta);
+/// Reads on after the metadata until that `is_all`. `rows`: what has that key, if it went by.
+fn read_meta_until<'o>(
+    object: &'o [u8],
+    is_all: impl Fn(&ObjectMeta) -> bool,
+    rows: &mut Option<&'o [u8]>,
+) -> Result<ObjectMeta, WireError> {
+    let mut meta = ObjectMeta::default();
+    let (mut has_metadata, mut code) = (false, None);
+    for member in Members::of(object) {
+        let (key, value) = member.map_err(|NotAnObject| OBJECT)?;
+        match &*key {
+            b"apiVersion" => meta.api_version = read_string(value).map_err(|_| OBJECT)?,
+            b"kind" => meta.kind = read_string(value).map_err(|_| OBJECT)?,
+            b"metadata" => {
+                put_metadata(value, &mut meta)?;
+                has_metadata = true;
+            }
+            // Some kinds of custom resources have fields of these names, too, of any type.
+            b"code" => code = Some(value),
+            b"rows" => *rows = Some(value),
+            _ => {}
+        }
+        if has_metadata && is_all(&meta) {
+            return Ok(meta);
+        }
     }
-    let row = match rows.map(table::only_row) {
-        Some(Ok(row)) => table::read_row_meta(row.get().as_bytes())?,
-        _ => ObjectMeta::default(),
-    };
-    Ok(ObjectMeta {
-        api_version: meta.api_version,
-        kind: meta.kind,
-        ..row
-    })
+    if meta.kind == STATUS {
+        meta.status_code = code.and_then(|code| serde_json::from_slice(code).ok());
+    }
+    Ok(meta)
 }
 
-pub(super) fn meta_of(object: Object<'_>) -> ObjectMeta {
-    let mut meta = ObjectMeta {
-        api_version: object.api_version.unwrap_or_default().into_owned(),
-        kind: object.kind.unwrap_or_default().into_owned(),
-        ..ObjectMeta::default()
-    };
-    if meta.kind == "Status" {
-        meta.status_code = object.code.and_then(|code| code.get().parse().ok());
-    }
-    let Some(metadata) = object.metadata else {
-        return meta;
+fn put_metadata(metadata: &[u8], meta: &mut ObjectMeta) -> Result<(), WireError> {
+    let metadata: Option<Metadata<'_>> = serde_json::from_slice(metadata).map_err(|_| OBJECT)?;
+    let Some(metadata) = metadata else {
+        return Ok(());
     };
     meta.name = metadata.name.unwrap_or_default();
     meta.namespace = metadata.namespace.unwrap_or_default();
@@ -126,14 +129,25 @@ pub(super) fn meta_of(object: Object<'_>) -> ObjectMeta {
         .annotations
         .and_then(|annotations| annotations.initial_events_end)
         .is_some_and(|value| value == "true");
-    meta
+    Ok(())
+}
+
+fn is_table(meta: &ObjectMeta) -> bool {
+    table::is_table(&meta.api_version, &meta.kind)
 }
 
 /// Reads the one value in `frame`.
 pub(super) fn read_event(frame: Bytes) -> Result<WatchEvent, WireError> {
-    let event: Event<'_> = serde_json::from_slice(&frame).map_err(|_| EVENT)?;
-    let kind = EventType::parse(&event.kind).ok_or(EVENT)?;
-    let object = frame.slice_ref(event.object.get().as_bytes());
+    let (mut kind, mut object) = (None, None);
+    for member in Members::of(&frame) {
+        let (key, value) = member.map_err(|NotAnObject| EVENT)?;
+        match &*key {
+            b"type" => kind = EventType::parse(&read_string(value).map_err(|_| EVENT)?),
+            b"object" => object = Some(frame.slice_ref(value)),
+            _ => {}
+        }
+    }
+    let (kind, object) = kind.zip(object).ok_or(EVENT)?;
     Ok(WatchEvent {
         kind,
         meta: read_meta(&object)?.into(),

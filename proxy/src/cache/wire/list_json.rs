@@ -135,20 +135,6 @@ impl JsonList {
         chunk: &[u8],
         each: &mut impl FnMut(ListItem),
     ) -> Result<usize, WireError> {
-        // The usual case, in one pass: the whole item is here.
-        if value == Value::Item
-            && !self.has_rows
-            && self.scanner.is_at_start()
-            && let Some((meta, len)) = json::read_first_meta(chunk)?
-        {
-            if len > MAX_OBJECT_BYTES {
-                return Err(WireError::TooLarge(value.name(), MAX_OBJECT_BYTES));
-            }
-            self.next = Next::AfterItem;
-            let bytes = Bytes::copy_from_slice(&chunk[..len]);
-            each(ListItem { bytes, meta });
-            return Ok(len);
-        }
         let end = self.scanner.scan(chunk);
         let used = end.unwrap_or(chunk.len());
         if let Some(limit) = value.limit()
@@ -200,7 +186,7 @@ impl JsonList {
                 bytes,
             }),
             Value::Item => each(ListItem {
-                meta: json::read_meta(&bytes)?,
+                meta: json::read_item_meta(&bytes)?,
                 bytes,
             }),
         }

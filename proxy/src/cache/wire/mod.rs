@@ -11,6 +11,7 @@ mod json_path;
 mod list;
 mod list_json;
 mod list_protobuf;
+mod members;
 mod metadata;
 mod object_meta;
 mod protobuf;
@@ -141,12 +142,17 @@ pub enum WireError {
     Untold(#[from] Untold),
 }
 
-/// The metadata of one object: a JSON value, or an enveloped protobuf message. Of a Table: its TypeMeta, and if it has one row, the metadata of that row's object.
+/// The metadata of one object: a JSON value, or an enveloped protobuf message, not looked at any further. Of a Table: its TypeMeta, and if it has one row, the metadata of that row's object.
 pub fn read_meta(encoding: Encoding, object: &Bytes) -> Result<ObjectMeta, WireError> {
     match encoding {
         Encoding::Json => json::read_meta(object),
         Encoding::Protobuf => protobuf::read_meta(object),
     }
+}
+
+/// What is kept of an object in JSON is JSON to its last byte.
+pub fn check_json(object: &[u8]) -> Result<(), WireError> {
+    json::check(object)
 }
 
 /// A resourceVersion as a number; 0 for what is none.

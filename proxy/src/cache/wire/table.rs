@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::{self, Object};
+use super::json;
 use super::metadata::{META_VERSION, PARTIAL_OBJECT};
 use super::write::json_bookmark;
 use super::{ObjectMeta, WireError};
@@ -52,7 +52,7 @@ pub fn open_table(table: &Bytes) -> Result<OneRow, WireError> {
         .map(|columns| table.slice_ref(columns.get().as_bytes()));
     Ok(OneRow {
         columns: columns.map(read_columns).transpose()?.unwrap_or_default(),
-        row: table.slice_ref(only_row(whole.rows)?.get().as_bytes()),
+        row: table.slice_ref(only_row(whole.rows.get().as_bytes())?.get().as_bytes()),
     })
 }
 
@@ -66,8 +66,8 @@ pub(super) fn read_columns(columns: Bytes) -> Result<Bytes, WireError> {
 }
 
 /// The row of a Table that has just one.
-pub(super) fn only_row(rows: &RawValue) -> Result<&RawValue, WireError> {
-    let [row] = serde_json::from_str(rows.get()).map_err(|_| TABLE)?;
+pub(super) fn only_row(rows: &[u8]) -> Result<&RawValue, WireError> {
+    let [row] = serde_json::from_slice(rows).map_err(|_| TABLE)?;
     Ok(row)
 }
 
@@ -76,11 +76,14 @@ pub fn read_row_meta(row: &[u8]) -> Result<ObjectMeta, WireError> {
     #[derive(Deserialize)]
     struct Row<'a> {
         #[serde(borrow)]
-        object: Option<Object<'a>>,
+        object: Option<&'a RawValue>,
     }
     let text = str::from_utf8(row).map_err(|_| ROW)?;
     let row: Row<'_> = serde_json::from_str(text).map_err(|_| ROW)?;
-    Ok(row.object.map(json::meta_of).unwrap_or_default())
+    let object = row
+        .object
+        .map(|object| json::read_item_meta(object.get().as_bytes()));
+    object.transpose().map(Option::unwrap_or_default)
 }
 
 /// The field `columnDefinitions`, and the comma before it.

@@ -413,7 +413,7 @@ fn what_is_not_one_list_is_refused() {
     ] {
         assert!(list(Json, &[text.as_bytes()]).is_err(), "{text}");
     }
-    assert!(list(Json, &[b"{\"items\":[{\"a\":\"\xff\"}]}"]).is_err());
+    assert!(list(Json, &[b"{\"items\":[{\"metadata\":{\"name\":\"\xff\"}}]}"]).is_err());
     assert!(
         list(Protobuf, &[&recorded!("one.pb")]).is_err(),
         "an object"

@@ -19,7 +19,9 @@ pub(super) fn read_json(
     fields: &'static [Field],
     found: &mut Found,
 ) -> Result<(), WireError> {
-    let mut json = serde_json::Deserializer::from_slice(object);
+    // Serde does not look into the strings that nobody reads.
+    let text = str::from_utf8(object).map_err(|_| JSON)?;
+    let mut json = serde_json::Deserializer::from_str(text);
     let level = Level {
         fields,
         depth: 0,

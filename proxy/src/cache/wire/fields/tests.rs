@@ -161,7 +161,10 @@ fn what_is_no_such_object_is_an_error() {
 }
 
 #[test]
-fn an_object_without_such_fields_is_not_looked_into() {
-    let fields = read_fields("apps", "deployments", Json, &Bytes::from("{"), true);
-    assert_eq!(fields, Ok(Vec::new()));
+fn an_object_without_such_fields_is_looked_through_all_the_same() {
+    let read = |text: &'static [u8]| read_fields("apps", "deployments", Json, &text.into(), true);
+    assert_eq!(read(b"{\"spec\":{}}"), Ok(Vec::new()));
+    for text in [&b"{"[..], b"{\"spec\":{x}}", b"{\"spec\":\"\xff\"}"] {
+        assert!(read(text).is_err());
+    }
 }
