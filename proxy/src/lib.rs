@@ -8,6 +8,7 @@ mod asked;
 pub mod body;
 mod bugs;
 pub mod config;
+mod gathered;
 pub mod serve;
 
 pub mod accept;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::asked::Asked;
 use crate::body::{Body, BoxError};
 use crate::cache::{Answer, Before, Cache};
+use crate::gathered::gathered;
 use crate::identity::{Caller, Client, ConnectionId, Identity, Place, PodUid};
 use crate::policy::{self, Decision, Failure, Reason};
 use crate::relay::{CatchUp, Relay};
@@ -161,6 +162,9 @@ pub(crate) async fn serve_request(
         None => answer(serve, &asked, request).await,
     };
     *response.version_mut() = version;
+    if version == Version::HTTP_2 {
+        response = response.map(gathered);
+    }
     let (verb, resource) = asked.labels();
     serve
         .metrics
