@@ -22,6 +22,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::identity::{Identity, Place};
 use crate::intercept::{self, Intercept};
+use crate::runtime::heap;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::telemetry::FilterHandle;
 use crate::serve::Serve;
@@ -194,6 +195,7 @@ fn start_background(
     tasks.spawn(serve.cache.clone().run(stop.clone()));
     tasks.spawn(keys::refresh(serve.clone(), stop.clone()));
     tasks.spawn(dark::remember(serve.clone(), stop.clone()));
+    tasks.spawn(heap::give_back(stop.clone()));
     tasks.spawn(serve_admin(running.clone(), admin, address, stop.clone()));
     tasks.spawn({
         let (running, drain) = (running.clone(), running.serve.drain.clone());

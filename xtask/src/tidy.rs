@@ -37,7 +37,12 @@ const ONLY_IN: &[OnlyIn] = &[
     },
     OnlyIn {
         word: "unsafe",
-        homes: &["proxy/src/intercept", "proxy-common/", "proxy-ebpf/"],
+        homes: &[
+            "proxy/src/intercept",
+            "proxy/src/runtime/heap.rs",
+            "proxy-common/",
+            "proxy-ebpf/",
+        ],
     },
 ];
 

@@ -1,5 +1,6 @@
-//! What every module stands on: telemetry, metrics, task ownership.
+//! What every module stands on: telemetry, metrics, task ownership, the heap.
 
+pub(crate) mod heap;
 pub mod latest;
 pub mod metrics;
 pub mod telemetry;

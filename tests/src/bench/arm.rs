@@ -93,7 +93,7 @@ pub struct Taken<T> {
 }
 
 /// Takes a figure of one arm after the other, `rig.repeats` times, every other time in the opposite order: what drifts
-/// while it lasts is spread over all of them.
+/// while it lasts is spread over all of them. What the other proxy can not do is said, and costs nobody else's figures.
 pub fn in_turn<T>(
     rig: &mut Rig<'_>,
     mut take: impl FnMut(&mut Rig<'_>, &'static str) -> Result<T>,
@@ -104,14 +104,25 @@ pub fn in_turn<T>(
         .map(|arm| (arm, Vec::new()))
         .collect();
     for repeat in 0..rig.repeats {
+        let mut failed = false;
         let mut one = |(arm, taken): &mut (&'static str, Vec<T>)| {
-            taken.push(take(rig, arm).with_context(|| format!("of {arm}"))?);
+            match take(rig, arm).with_context(|| format!("of {arm}")) {
+                Ok(one) => taken.push(one),
+                Err(error) if *arm == OTHER => {
+                    eprintln!("left out: {error:#}");
+                    failed = true;
+                }
+                Err(error) => return Err(error),
+            }
             anyhow::Ok(())
         };
         if repeat % 2 == 0 {
             arms.iter_mut().try_for_each(&mut one)?;
         } else {
             arms.iter_mut().rev().try_for_each(&mut one)?;
+        }
+        if failed {
+            arms.retain(|(arm, _)| *arm != OTHER);
         }
     }
     Ok(Taken { arms })

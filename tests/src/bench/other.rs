@@ -30,8 +30,9 @@ pub struct Other {
     pub address: String,
     pub ca: PathBuf,
     pub pids: Vec<u32>,
-    /// What was started here ends with this.
-    _started: Option<Process>,
+    asked: Asked,
+    /// What was started here, and by which command; it ends with this.
+    started: Option<(Process, String)>,
 }
 
 impl FromStr for Asked {
@@ -71,7 +72,8 @@ impl Asked {
         let started = match command {
             Some(command) => {
                 let mut shell = node.command("sh", ["-c", command]);
-                Some(Process::spawn("other", node.folder(), shell.envs(told))?)
+                let process = Process::spawn("other", node.folder(), shell.envs(told))?;
+                Some((process, command.to_owned()))
             }
             None => {
                 eprintln!("waiting for another proxy; start it with");
@@ -84,7 +86,7 @@ impl Asked {
             }
         };
         eventually("the other proxy to answer", THERE_WITHIN, || {
-            if let Some(process) = started.as_ref().filter(|process| !process.runs()) {
+            if let Some((process, _)) = started.as_ref().filter(|(process, _)| !process.runs()) {
                 bail!("it ended:\n{}", process.tail());
             }
             within(&node.netns(), || async {
@@ -105,8 +107,20 @@ impl Asked {
             address: self.address.to_string(),
             ca: self.ca.clone().unwrap_or_else(|| api.pki().path("ca.crt")),
             pids,
-            _started: started,
+            asked: self.clone(),
+            started,
         })
+    }
+}
+
+impl Other {
+    /// One that has done nothing yet, if it was started here.
+    pub fn renew(self, node: &Node, api: &ApiServer<'_>) -> Result<Self> {
+        let Some((process, command)) = self.started else {
+            return Ok(self);
+        };
+        drop(process);
+        self.asked.find(node, api, Some(&command))
     }
 }
 

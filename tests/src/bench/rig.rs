@@ -117,6 +117,13 @@ impl<'a> Rig<'a> {
         match arm {
             NGINX => self.nginx = None,
             HOLDFAST => self.fresh()?,
+            OTHER => {
+                let Some(other) = self.other.take() else {
+                    return Ok(());
+                };
+                let renewed = (self.pinning).proxy(|| other.renew(self.node, &self.api))?;
+                self.other = Some(renewed);
+            }
             _ => (),
         }
         Ok(())

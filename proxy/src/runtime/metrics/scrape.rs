@@ -10,6 +10,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use crate::runtime::heap;
+
 /// Resources with collections that get a line of their own; the rest is one line, `other`.
 const MAX_RESOURCES: usize = 100;
 
@@ -101,8 +103,7 @@ pub(super) struct Process;
 impl Collector for Process {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut page = Page(encoder);
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        if let Some(bytes) = resident_bytes(&status) {
+        if let Some(bytes) = heap::resident_bytes() {
             page.gauge("process_resident_memory_bytes", "Resident memory", bytes)?;
         }
         if let Ok(fds) = std::fs::read_dir("/proc/self/fd") {
@@ -110,15 +111,6 @@ impl Collector for Process {
         }
         Ok(())
     }
-}
-
-/// `VmRSS:   1234 kB`. The sum of `/proc/self/statm` in pages would need the page size.
-fn resident_bytes(status: &str) -> Option<usize> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kilobytes.checked_mul(1024)
 }
 
 struct Page<'a>(DescriptorEncoder<'a>);
