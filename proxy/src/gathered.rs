@@ -83,8 +83,12 @@ impl Whole {
     }
 
     fn add(&mut self, piece: &[u8]) {
+        if piece.is_empty() {
+            return;
+        }
         if let Self::One(first) = self {
-            let mut pieces = BytesMut::with_capacity(FULL);
+            // No more: what waits for a client that does not read is bounded by its length.
+            let mut pieces = BytesMut::with_capacity(first.len() + piece.len());
             pieces.extend_from_slice(first);
             *self = Self::More(pieces);
         }

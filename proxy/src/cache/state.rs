@@ -292,6 +292,7 @@ impl State {
         }
     }
 
+    /// Looks through what is to be kept of an object, to its last byte. Rows and YAML were, to get here.
     fn traits(
         &mut self,
         resource: &GroupResource,
@@ -306,7 +307,7 @@ impl State {
                     .map_err(|_| NotLearnt::Malformed)?
             }
             Form::Metadata(Encoding::Json) => {
-                wire::check_json(object.bytes).map_err(|_| NotLearnt::Malformed)?;
+                wire::check_json(object.bytes, object.bare).map_err(|_| NotLearnt::Malformed)?;
                 Vec::new()
             }
             Form::Metadata(Encoding::Protobuf) | Form::Row | Form::WholeRow | Form::Yaml => {

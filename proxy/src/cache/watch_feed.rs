@@ -19,6 +19,7 @@ use super::{Shared, unix_seconds};
 #[cfg(test)]
 use crate::bugs::{self, Bug};
 use crate::identity::ServiceAccount;
+use crate::request_info::accept::Encoding;
 use crate::request_info::{RequestInfo, Scope, Verb};
 
 /// Learns from one watch stream.
@@ -269,6 +270,9 @@ impl WatchFeed {
             return Err(NotLearnt::Malformed);
         }
         if event.kind == EventType::Deleted {
+            if self.form.encoding() == Encoding::Json {
+                wire::check_json(&event.object, false).map_err(|_| NotLearnt::Malformed)?;
+            }
             self.deleted(state, event, id, now);
             return Ok(());
         }

@@ -35,7 +35,11 @@ async fn own_status(encoding: Encoding, response: Response<Body>) -> Option<Byte
     }
     let body = read(response.into_body()).await?;
     let status = match encoding {
-        Encoding::Json => in_one_line(&body)?,
+        Encoding::Json => {
+            let status = in_one_line(&body)?;
+            wire::check_json(&status, false).ok()?;
+            status
+        }
         Encoding::Protobuf => body,
     };
     let meta = wire::read_meta(encoding, &status).ok()?;
@@ -124,6 +128,10 @@ mod tests {
                 &br#"{"kind":"Pod","apiVersion":"v1"}"#[..],
             ),
             ("application/json", b"{}{"),
+            (
+                "application/json",
+                br#"{"kind":"Status","apiVersion":"v1","metadata":{},"message":oops}"#,
+            ),
             ("application/json", &[b' '; MAX_STATUS_BYTES + 1]),
             ("text/plain", b"Forbidden"),
             ("application/vnd.kubernetes.protobuf", b"k8s\0"),

@@ -4,31 +4,40 @@
 //! a long list, or an outage, half of the heap is free and resident. Asked for it, it gives back each free page (`malloc_trim(3)`).
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::blocking;
 
-/// How often it is looked at. Giving back ten megabytes takes a millisecond or two, in which nobody can allocate.
+/// How often it is looked at.
 const EVERY: Duration = Duration::from_secs(2);
-/// So much more than there was after the last time is worth it.
+/// While memory is given back nobody can allocate, and each free page is gone through: as much of the time at most.
+const SHARE: u32 = 100;
+/// So much more than there was after the last time is worth it at once.
 const WORTH_BYTES: usize = 1 << 20;
+/// Without that, too: what was in use the last time, and is free by now, is resident still.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
 /// Gives back now and then, until `stop`.
 pub(crate) async fn give_back(stop: CancellationToken) {
+    if !cfg!(target_env = "gnu") {
+        return;
+    }
     stop.run_until_cancelled(async {
-        let mut least = 0;
+        let (mut least, mut pause, mut last) = (0, EVERY, Instant::now());
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(pause).await;
             let now = resident_bytes().unwrap_or_default();
-            if !is_worth_it(now, least) {
+            if !is_worth_it(now, least) && last.elapsed() < AT_LEAST_EVERY {
                 least = least.min(now);
                 continue;
             }
+            last = Instant::now();
             if blocking(trim).await.is_err() {
                 return;
             }
+            pause = EVERY.max(last.elapsed() * SHARE);
             least = resident_bytes().unwrap_or_default();
         }
     })
@@ -92,9 +101,14 @@ mod tests {
         });
         let before = resident_bytes().expect("Linux tells");
         assert!(is_worth_it(before, 0));
-        trim();
-        let after = resident_bytes().expect("Linux tells");
-        assert!(after + FREED < before, "{before} before, {after} after");
+        // Other tests of this process take and free memory meanwhile.
+        let after = (0..50).find_map(|_| {
+            trim();
+            let after = resident_bytes().expect("Linux tells");
+            std::thread::sleep(Duration::from_millis(100));
+            (after + FREED < before).then_some(after)
+        });
+        let after = after.expect("most of it is given back");
         assert_eq!(objects.len(), 2 * FREED / OBJECT / 9);
         assert!(!is_worth_it(after, after));
     }

@@ -5,9 +5,10 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 use holdfast::cache::wire::{
     AgeColumns, ListHead, ListItem, ListSplitter, ObjectMeta, TABLE_KIND, WatchEvent,
-    WatchSplitter, WireError, crd_columns, envelope, has_json, json_item_of_protobuf, json_of,
-    json_of_protobuf, list_body, metadata_of, open_envelope, open_table, read_meta, read_row_meta,
-    row_with_object, table_of_one, watch_event, with_type_meta, without_type_meta, yaml_of,
+    WatchSplitter, WireError, check_json, crd_columns, envelope, has_json, json_item_of_protobuf,
+    json_of, json_of_protobuf, list_body, metadata_of, open_envelope, open_table, read_meta,
+    read_row_meta, row_with_object, table_of_one, watch_event, with_type_meta, without_type_meta,
+    yaml_of,
 };
 use holdfast::request_info::accept::Encoding;
 
@@ -26,6 +27,10 @@ pub fn list_json(data: &[u8]) {
     for item in items {
         if head.is_table() {
             listed_row(&head, &item);
+            continue;
+        }
+        // It would not be kept.
+        if check_json(&item.bytes, item.meta.kind.is_empty()).is_err() {
             continue;
         }
         let whole = with_type_meta(&item.bytes, "v1", "Kind");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::net::TcpStream;
 
 use super::within::within;
@@ -14,6 +14,9 @@ use crate::{ApiServer, Node, Process, eventually};
 
 /// It may be started by hand, with what is printed.
 const THERE_WITHIN: Duration = Duration::from_secs(600);
+
+/// The kernel closes the socket of a process that was killed.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What was given on the command line.
 #[derive(Clone, Debug)]
@@ -120,7 +123,24 @@ impl Other {
             return Ok(self);
         };
         drop(process);
-        self.asked.find(node, api, Some(&command))
+        eventually(
+            "the port of the other proxy to be free",
+            ENDED_WITHIN,
+            || {
+                let listening = listeners(node, self.asked.address)?;
+                ensure!(
+                    listening.is_empty(),
+                    "{listening:?} still listen: its command is to end with what it starts, as by `exec`"
+                );
+                Ok(())
+            },
+        )?;
+        // The process that was given is gone.
+        let asked = Asked {
+            pid: None,
+            ..self.asked
+        };
+        asked.find(node, api, Some(&command))
     }
 }
 

@@ -42,24 +42,24 @@ async fn a_truncated_list_leaves_the_collection_as_it_was() {
 
 /// Its metadata is all that is read of an object that is known; of one that is new, every byte is.
 #[tokio::test]
-async fn an_object_that_is_not_json_to_its_end_is_not_kept() {
+async fn an_object_that_is_not_json_to_its_end_or_has_two_heads_is_not_kept() {
     const MAPS: &str = "/api/v1/configmaps";
-    let broken =
-        r#"{"metadata":{"name":"p","namespace":"a","uid":"u","resourceVersion":"5"},"spec":{x}}"#;
-    let bench = Bench::new();
-    for (path, list) in [
-        (PODS, pod_list(10, &[item("a", "q", 5), broken.to_owned()])),
-        (
-            MAPS,
-            pod_list(10, &[broken.to_owned()]).replace("PodList", "ConfigMapList"),
-        ),
+    let meta = r#""metadata":{"name":"p","namespace":"a","uid":"u","resourceVersion":"5"}"#;
+    for after in [
+        r#""spec":{x}"#,
+        r#""metadata":{"name":"q"}"#,
+        r#""kind":"Other""#,
+        r#""apiVersion":7"#,
     ] {
-        bench.try_learn("x", path, JSON, list.as_bytes(), true);
-        assert_eq!(
-            reason(bench.list("x", path).await),
-            Some(Reason::Incomplete),
-            "{path}"
-        );
+        let broken = format!("{{{meta},{after}}}");
+        let maps = pod_list(10, std::slice::from_ref(&broken)).replace("PodList", "ConfigMapList");
+        let pods = pod_list(10, &[item("a", "q", 5), broken]);
+        let bench = Bench::new();
+        for (path, list) in [(PODS, pods), (MAPS, maps)] {
+            bench.try_learn("x", path, JSON, list.as_bytes(), true);
+            let answer = bench.list("x", path).await;
+            assert_eq!(reason(answer), Some(Reason::Incomplete), "{path}: {after}");
+        }
     }
 }
 

@@ -44,6 +44,19 @@ async fn a_watch_keeps_its_list_up_to_date() {
     );
 }
 
+/// What is deleted is told again to who watches from before that.
+#[tokio::test]
+async fn a_deleted_object_that_is_not_json_is_not_kept() {
+    let bench = known();
+    let mut feed = bench.watch("x", &watch(10));
+    let broken = pod("b", "q", 13).replace("\"metadata\"", "\"spec\":{x},\"metadata\"");
+    feed.event(&event("DELETED", &broken));
+    assert_eq!(
+        reason(bench.list("x", PODS).await),
+        Some(Reason::ShownSince)
+    );
+}
+
 #[tokio::test]
 async fn a_watch_list_counts_once_its_end_has_come() {
     let bench = Bench::new();

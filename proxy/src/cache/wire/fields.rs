@@ -155,13 +155,16 @@ pub fn read_fields(
     let fields = fields_of(group, resource);
     if fields.is_empty() {
         return match encoding {
-            Encoding::Json => json::check(object).map(|()| Vec::new()),
+            Encoding::Json => json::check(object, bare).map(|()| Vec::new()),
             Encoding::Protobuf => Ok(Vec::new()),
         };
     }
     let mut found = vec![None; fields.len()];
     match encoding {
-        Encoding::Json => read_json(object, fields, &mut found)?,
+        Encoding::Json => {
+            read_json(object, fields, &mut found)?;
+            json::check_head(object, bare)?;
+        }
         Encoding::Protobuf if bare => read_protobuf(object, fields, &mut found)?,
         Encoding::Protobuf => {
             let raw = protobuf::open_envelope(object)?.raw;

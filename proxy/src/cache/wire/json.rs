@@ -70,16 +70,36 @@ pub(super) fn read_meta(object: &[u8]) -> Result<ObjectMeta, WireError> {
 }
 
 /// As [`read_meta`], of a list's item, which is no Table and may have no TypeMeta. One that stands after its metadata, where nobody writes it, is
-/// not found.
+/// not found, and such an item not kept.
 pub(super) fn read_item_meta(item: &[u8]) -> Result<ObjectMeta, WireError> {
     read_meta_until(item, |_| true, &mut None)
 }
 
-/// Every byte of it is JSON.
-pub(super) fn check(object: &[u8]) -> Result<(), WireError> {
+/// Every byte of it is JSON, and whoever reads it finds the metadata that was read here: see [`check_head`].
+pub(super) fn check(object: &[u8], bare: bool) -> Result<(), WireError> {
     // Serde does not look into the strings that nobody reads.
     let text = str::from_utf8(object).map_err(|_| OBJECT)?;
     let IgnoredAny = serde_json::from_str(text).map_err(|_| OBJECT)?;
+    check_head(object, bare)
+}
+
+/// None of what [`read_meta`] reads stands there twice, of which another reader might take the other one; nor, in an object that was read as
+/// `bare`, is TypeMeta after its metadata.
+pub(super) fn check_head(object: &[u8], bare: bool) -> Result<(), WireError> {
+    let mut seen = [false; 3];
+    for member in Members::of(object) {
+        let (key, _) = member.map_err(|NotAnObject| OBJECT)?;
+        let place = match &*key {
+            b"metadata" => 0,
+            b"apiVersion" | b"kind" if bare && seen[0] => return Err(OBJECT),
+            b"apiVersion" => 1,
+            b"kind" => 2,
+            _ => continue,
+        };
+        if std::mem::replace(&mut seen[place], true) {
+            return Err(OBJECT);
+        }
+    }
     Ok(())
 }
 
@@ -136,7 +156,7 @@ fn is_table(meta: &ObjectMeta) -> bool {
     table::is_table(&meta.api_version, &meta.kind)
 }
 
-/// Reads the one value in `frame`.
+/// Reads the one value in `frame`; of its object, what [`read_meta`] reads.
 pub(super) fn read_event(frame: Bytes) -> Result<WatchEvent, WireError> {
     let (mut kind, mut object) = (None, None);
     for member in Members::of(&frame) {

@@ -38,7 +38,8 @@ impl ListHead {
 /// One object of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListItem {
-    /// As in the list: JSON of a built-in kind without TypeMeta, protobuf without envelope; of a Table one row. Its own allocation, fit to be kept.
+    /// As in the list: JSON of a built-in kind without TypeMeta, protobuf without envelope; of a Table one row. Its own allocation. JSON by its
+    /// brackets alone, unless it is a row: [`check_json`](super::check_json) is for what is to be kept.
     pub bytes: Bytes,
     /// Of a row: that of its `object`.
     pub meta: ObjectMeta,

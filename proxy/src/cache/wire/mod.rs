@@ -107,7 +107,7 @@ pub struct WatchEvent {
     /// The frames of a stream, one after the other, are the stream.
     pub frame: Bytes,
     pub kind: EventType,
-    /// The object inside `frame`: a JSON value, or an enveloped protobuf message. A Table's row and columns are for [`open_table`].
+    /// The object inside `frame`: a JSON value by its brackets (see [`check_json`]), or an enveloped protobuf message. A Table's row and columns are for [`open_table`].
     pub object: Bytes,
     /// Of a Table: its TypeMeta, and if it has one row, as every event does, the metadata of that row's object.
     pub meta: Arc<ObjectMeta>,
@@ -142,7 +142,7 @@ pub enum WireError {
     Untold(#[from] Untold),
 }
 
-/// The metadata of one object: a JSON value, or an enveloped protobuf message, not looked at any further. Of a Table: its TypeMeta, and if it has one row, the metadata of that row's object.
+/// The metadata of one object: a JSON value, which is not looked at any further (see [`check_json`]), or an enveloped protobuf message. Of a Table: its TypeMeta, and if it has one row, the metadata of that row's object.
 pub fn read_meta(encoding: Encoding, object: &Bytes) -> Result<ObjectMeta, WireError> {
     match encoding {
         Encoding::Json => json::read_meta(object),
@@ -150,9 +150,10 @@ pub fn read_meta(encoding: Encoding, object: &Bytes) -> Result<ObjectMeta, WireE
     }
 }
 
-/// What is kept of an object in JSON is JSON to its last byte.
-pub fn check_json(object: &[u8]) -> Result<(), WireError> {
-    json::check(object)
+/// What is kept of an object in JSON is JSON to its last byte, and no other reader finds another name in it.
+/// `bare`: it was read as one without TypeMeta.
+pub fn check_json(object: &[u8], bare: bool) -> Result<(), WireError> {
+    json::check(object, bare)
 }
 
 /// A resourceVersion as a number; 0 for what is none.
