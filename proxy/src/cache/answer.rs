@@ -310,6 +310,13 @@ fn find<'s>(
             Reason::NeverSeen
         });
     }
+    let of = (&resource, id);
+    let mut known = known
+        .filter(|fact| !state.is_outlived(asked.caller, of, (fact, known_until(fact))))
+        .peekable();
+    if known.peek().is_none() {
+        return Err(Reason::ShownSince);
+    }
     let (fact, (_, rendering)) = known
         .filter_map(|fact| Some((fact, asked.rendering(fact.form, || fact.has_json)?)))
         .min_by_key(|(fact, (preference, rendering))| {

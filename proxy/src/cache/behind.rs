@@ -1,12 +1,15 @@
 //! Whether a collection is behind what its caller has been shown elsewhere: an object by a GET, or another scope that holds
-//! some of the same objects. A list from it would show that caller an object as it was before.
+//! some of the same objects. A list from it would show that caller an object as it was before; so would a GET that is
+//! answered with a state of which a list has shown that it is over.
 
 use std::cmp::Reverse;
 
 use super::answer::Asked;
-use super::collection::Collection;
+use super::collection::{Collection, Member};
+use super::facts::Fact;
 use super::key::{GroupResource, ObjectId, is_unfiltered};
 use super::least_rvs::MAX_PER_CALLER;
+use super::narrowing::Narrowing;
 use super::pages::PartialList;
 use super::reading::Part;
 use super::state::State;
@@ -89,9 +92,52 @@ impl State {
                 && other.resource_version > collection.resource_version
                 && self.grants.has_read(caller, &other.scope, other.form)
         });
-        newer
-            .map(|(_, other)| other)
-            .any(|other| shows_older(collection, part, other))
+        newer.map(|(_, other)| other).any(|other| {
+            shows_older(collection, part, other) || self.holds_more(collection, part, other)
+        })
+    }
+
+    /// Whether something in it would be in `newer` as well, and is not any more.
+    fn holds_more(&self, collection: &Collection, part: &Part, newer: &Collection) -> bool {
+        let Some(chosen) = Narrowing::of_scope(&newer.scope, collection.form) else {
+            return false;
+        };
+        let resource = GroupResource::of(&collection.scope.resource);
+        let is_in_both = |id: &ObjectId, member: &Member| {
+            let fact = (self.facts).at(&resource, id, collection.state(member));
+            fact.is_none_or(|fact| {
+                part.narrowing.holds(id, &fact.traits) && chosen.holds(id, &fact.traits)
+            })
+        };
+        let mut members = collection.members().iter();
+        members.any(|(id, member)| {
+            !newer.members().contains_key(id)
+                && part.narrowing.may_hold(id)
+                && chosen.may_hold(id)
+                && is_in_both(id, member)
+        })
+    }
+
+    /// Whether the caller may have been shown, in a list, that this state of an object was over: the state was so until this RV
+    /// at least.
+    pub(super) fn is_outlived(
+        &self,
+        caller: &ServiceAccount,
+        (resource, id): (&GroupResource, &ObjectId),
+        (fact, until): (&Fact, u64),
+    ) -> bool {
+        let is_over = |list: &Collection| match list.members().get(id) {
+            Some(member) => member.resource_version > fact.resource_version,
+            None => Narrowing::of_scope(&list.scope, fact.form)
+                .is_some_and(|chosen| chosen.holds(id, &fact.traits)),
+        };
+        let mut lists = self.collections.of(resource).map(|(_, list)| list);
+        lists.any(|list| {
+            list.complete
+                && list.resource_version > until
+                && self.grants.has_read(caller, &list.scope, list.form)
+                && is_over(list)
+        })
     }
 }
 
@@ -116,14 +162,4 @@ fn shows_older(collection: &Collection, part: &Part, newer: &Collection) -> bool
             collection.members().contains_key(&gone.id)
                 && is_older(collection, part, &gone.id, gone.resource_version)
         })
-        || is_unfiltered(&newer.scope) && holds_more(collection, part, newer)
-}
-
-/// Whether something in it is not in `newer` any more, which has all that it asks for.
-fn holds_more(collection: &Collection, part: &Part, newer: &Collection) -> bool {
-    let namespace = newer.scope.namespace.as_deref();
-    let mut members = collection.members().keys();
-    members.any(|id| {
-        id.is_in(namespace) && part.narrowing.may_hold(id) && !newer.members().contains_key(id)
-    })
 }

@@ -36,7 +36,7 @@ impl Narrowing {
         if !same_selectors && !is_unfiltered(wide) {
             return None;
         }
-        match Self::parse(scope, collection.form) {
+        match Self::of_scope(scope, collection.form) {
             Some(mut narrowing) => {
                 narrowing.is_evaluated = !same_selectors && narrowing.looks_into_objects();
                 Some(narrowing)
@@ -50,7 +50,8 @@ impl Narrowing {
         }
     }
 
-    fn parse(scope: &Scope, form: Form) -> Option<Self> {
+    /// What is in the scope, as objects of this form tell. `None`: they do not.
+    pub(super) fn of_scope(scope: &Scope, form: Form) -> Option<Self> {
         let labels = LabelSelector::parse(&scope.label_selector).ok()?;
         let fields = FieldSelector::parse(&scope.field_selector).ok()?;
         let resource = &scope.resource;

@@ -401,6 +401,33 @@ async fn no_list_shows_an_object_older_than_its_caller_has_seen_it_in_another() 
 }
 
 #[tokio::test]
+async fn what_a_list_of_a_selector_has_shown_to_be_over_is_not_told_again() {
+    let front = format!("{PODS}?labelSelector=tier%3Dfront");
+    let labelled = |tier: &str| {
+        let labels = format!(r#""labels":{{"tier":"{tier}"}},"name""#);
+        item("a", "p", 11).replacen(r#""name""#, &labels, 1)
+    };
+    let refused = Err(Reason::ShownSince);
+    for (tier, expected) in [("front", refused), ("back", Ok(()))] {
+        let bench = known();
+        for reader in ["x", "y"] {
+            bench.learn(reader, PODS, &pod_list(12, &[labelled(tier)]));
+        }
+        bench.learn("x", &front, &pod_list(20, &[]));
+        bench.commit().await;
+        let bench = bench.killed();
+        for uri in [PODS, PODS_IN_A] {
+            let list = bench.list("x", uri).await.map(drop);
+            assert_eq!(list, expected, "{tier}: {uri}");
+            assert!(bench.list("y", uri).await.is_ok(), "{tier}: who has not");
+        }
+        let pod = "/api/v1/namespaces/a/pods/p";
+        assert_eq!(bench.get("x", pod).await.map(drop), expected, "{tier}");
+        assert!(bench.get("y", pod).await.is_ok(), "{tier}: who has not");
+    }
+}
+
+#[tokio::test]
 async fn what_the_cache_itself_has_told_of_counts_as_well() {
     let both = |bench: &Bench| bench.learn("y", PODS, &pod_list(10, &[item("a", "p", 5)]));
     // x may read all pods, and has never asked for those of a.

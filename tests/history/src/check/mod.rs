@@ -107,6 +107,8 @@ struct Exchange {
     known: u64,
     /// Of a list: at which RVs its client had been shown objects.
     shown: BTreeMap<Key, u64>,
+    /// Of a read: how much its client had been told of scopes that selectors choose.
+    selected: Vec<(Scope, u64)>,
     stream: Option<Stream>,
 }
 
@@ -189,8 +191,13 @@ impl<'t> Checker<'t> {
                 Request::List(..) => self.shown_to(client),
                 Request::Watch(..) | Request::Get(_) => BTreeMap::new(),
             };
+            let selected = match request {
+                Request::List(..) | Request::Get(_) => self.selected_for(client),
+                Request::Watch(..) => Vec::new(),
+            };
             let exchange = Exchange {
                 shown,
+                selected,
                 request: request.clone(),
                 in_the_dark: self.is_cut,
                 known: known.unwrap_or_default(),
@@ -285,11 +292,18 @@ impl<'t> Checker<'t> {
                 }
                 if origin == Origin::Cache && !is_chosen {
                     self.not_older(&exchange.shown, &list.items);
+                    let items = list.items.iter();
+                    items.for_each(|item| self.not_outlived(&exchange.selected, item));
                 }
                 list.items.iter().for_each(|item| self.show(client, item));
                 self.listed(client, known, scope, ask, list);
             }
-            (Request::Get(key), Answer::Object(object)) => self.got(client, origin, key, object),
+            (Request::Get(key), Answer::Object(object)) => {
+                if origin == Origin::Cache {
+                    self.not_outlived(&exchange.selected, object);
+                }
+                self.got(client, origin, key, object);
+            }
             (Request::Get(key), Answer::Refused(status)) if status.code == 404 => {
                 self.missing(client, origin, key);
             }
@@ -346,6 +360,29 @@ impl<'t> Checker<'t> {
                 self.report(Property::Ordered, why);
             }
         }
+    }
+
+    /// Not as it was when a scope would have held it of which its client was told since.
+    fn not_outlived(&mut self, selected: &[(Scope, u64)], object: &Object) {
+        let Some(until) = self.truth.next_change(&object.key, object.rv) else {
+            return;
+        };
+        let mut since = selected.iter();
+        let since = since.find(|(scope, rv)| until <= *rv && scope.matches(object));
+        if let Some((scope, rv)) = since {
+            let why = format!(
+                "{} is told as it was at {}, until {until}, and this client was told of {scope} at {rv}",
+                object.key.path(),
+                object.rv
+            );
+            self.report(Property::Fresh, why);
+        }
+    }
+
+    fn selected_for(&self, client: ClientId) -> Vec<(Scope, u64)> {
+        let told = self.told.iter();
+        let of_it = told.filter(|((who, scope), _)| *who == client && !scope.is_unfiltered());
+        of_it.map(|((_, scope), rv)| (scope.clone(), *rv)).collect()
     }
 
     fn show(&mut self, client: ClientId, object: &Object) {

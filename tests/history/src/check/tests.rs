@@ -262,11 +262,14 @@ fn a_client_that_is_told_an_older_rv_than_before_is_found() {
 
 #[test]
 fn a_list_that_shows_an_object_older_than_another_scope_did_is_found() {
-    let new = vec![object("z", 15, "front")];
     let old = vec![object("x", 11, "front"), object("y", 12, "front")];
     let older = listed(1, Cache, all(), 12, old);
     let told = |first: Vec<Entry>| violations(first.into_iter().chain(older.clone()).collect());
-    assert_eq!(told(listed(0, Upstream, front(), 15, new)), []);
+    let elsewhere = Scope {
+        namespace: Some("b".to_owned()),
+        ..all()
+    };
+    assert_eq!(told(listed(0, Upstream, elsewhere, 15, Vec::new())), []);
     let changed = vec![object("x", 13, "back")];
     assert_eq!(
         told(listed(0, Upstream, tier("back"), 13, changed)),
@@ -284,6 +287,23 @@ fn a_ghost_is_found() {
         Entry::Exchange(0, 1, What::Answered(Cache, Answer::Object(ghost))),
     ]);
     assert_eq!(violations(entries), [Property::Fresh]);
+}
+
+#[test]
+fn what_a_list_of_a_selector_has_shown_to_be_over_is_a_ghost_as_well() {
+    let ghost = object("y", 12, "front");
+    let got = [
+        Entry::Exchange(0, 1, What::Asked(Request::Get(ghost.key.clone()))),
+        Entry::Exchange(0, 1, What::Answered(Cache, Answer::Object(ghost.clone()))),
+    ];
+    let whole = vec![object("x", 11, "front"), ghost];
+    for older in [listed(1, Cache, all(), 12, whole), got.into()] {
+        let mut entries = listed(0, Upstream, front(), 14, Vec::new());
+        entries.extend(older);
+        // Of the list both x, which was changed, and y, which is gone.
+        let found = violations(entries);
+        assert!(!found.is_empty() && found.iter().all(|is| *is == Property::Fresh));
+    }
 }
 
 #[test]
