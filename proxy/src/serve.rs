@@ -28,7 +28,7 @@ use crate::runtime;
 use crate::runtime::metrics::{Metrics, Origin};
 use crate::tee;
 use crate::tls::Terminator;
-use crate::upstream::Upstream;
+use crate::upstream::{Class, Upstream};
 use crate::websocket::Handshake;
 
 /// A client may hold this many streams in one HTTP/2 connection: what kube-apiserver itself allows by default is 100,
@@ -222,9 +222,18 @@ where
     if asked.upgrade {
         return serve.upstream.upgrade(request).await;
     }
-    let read = asked.info.as_ref().is_some_and(RequestInfo::is_read);
+    let class = asked.info.as_ref().map_or(Class::Mutating, class);
     let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-    serve.upstream.forward(&asked.lane, request, read).await
+    serve.upstream.forward(&asked.lane, request, class).await
+}
+
+/// What a connection or a proxy to a pod brings, and its log, may go on for as long as a watch.
+fn class(info: &RequestInfo) -> Class {
+    match info.is_read() {
+        true if info.verb == Verb::Watch || !info.subresource.is_empty() => Class::LongRunning,
+        true => Class::ReadOnly,
+        false => Class::Mutating,
+    }
 }
 
 /// The upstream answered: its bytes go to the caller as they come, and the cache looks on.

@@ -22,6 +22,7 @@ use crate::request_info::RequestInfo;
 use crate::runtime;
 use crate::serve::Serve;
 use crate::tee;
+use crate::upstream::Class;
 
 /// Lists under way at once: each may be large.
 const AT_ONCE: usize = 2;
@@ -231,7 +232,11 @@ async fn ask_and_read(serve: &Serve, asked: &Asked) -> Listed {
         return Listed::Useless;
     };
     let before = serve.cache.before(&info);
-    let Ok(response) = serve.upstream.forward(&asked.lane, request, true).await else {
+    let Ok(response) = serve
+        .upstream
+        .forward(&asked.lane, request, Class::ReadOnly)
+        .await
+    else {
         return Listed::Failed;
     };
     match response.status() {

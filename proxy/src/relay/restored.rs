@@ -23,6 +23,7 @@ use crate::request_info::GroupVersionResource;
 use crate::request_info::accept::Encoding;
 use crate::runtime::latest::Follower;
 use crate::serve::Serve;
+use crate::upstream::Class;
 
 /// Those who ask for bookmarks get one about each minute, so two are missing; not earlier, because a resource and an etcd in
 /// which nothing happens may have none to send either.
@@ -125,7 +126,10 @@ impl Lookout {
         let mut request = request_as(&self.asked, uri);
         let accept = HeaderValue::from_static(ACCEPT);
         request.headers_mut().insert(header::ACCEPT, accept);
-        let forward = self.serve.upstream.forward(&self.asked.lane, request, true);
+        let forward = self
+            .serve
+            .upstream
+            .forward(&self.asked.lane, request, Class::ReadOnly);
         let response = forward.await.ok();
         let response = response.filter(|response| response.status() == StatusCode::OK)?;
         let mut splitter = ListSplitter::new(Encoding::Json);

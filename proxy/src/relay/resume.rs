@@ -20,6 +20,7 @@ use crate::request_info::RequestInfo;
 use crate::request_info::accept::Encoding;
 use crate::runtime;
 use crate::serve::Serve;
+use crate::upstream::Class;
 
 /// What the API server chooses when a client gives no `timeoutSeconds`: at random between this and twice this (`--min-request-timeout`).
 const MIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(1800);
@@ -265,7 +266,8 @@ impl WayBack {
         *request.uri_mut() = uri;
         *request.headers_mut() = self.asked.headers.clone();
         let before = self.serve.cache.before(&info);
-        let forwarded = (self.serve.upstream).forward(&self.asked.lane, request, true);
+        let forwarded =
+            (self.serve.upstream).forward(&self.asked.lane, request, Class::LongRunning);
         let Ok(response) = forwarded.await else {
             return Some(Attempt::Failed);
         };

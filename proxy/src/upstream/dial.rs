@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls_pki_types::ServerName;
@@ -105,8 +105,12 @@ impl Dialer {
         // Each address its share, so that a silent one leaves time for the next.
         let share = CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         for address in addresses {
+            let begun = Instant::now();
             match timeout(share, self.connect_to(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Ok(stream)) => {
+                    server.road.took(begun.elapsed(), Instant::now());
+                    return Ok(stream);
+                }
                 // One refusal proves nothing about the other addresses of the name; the last word counts.
                 Ok(Err(error)) => last = error,
                 Err(_) => last = DialError::TimedOut(CONNECT_TIMEOUT),

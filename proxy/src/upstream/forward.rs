@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use tokio_util::sync::CancellationToken;
 
 use super::headers::Outgoing;
@@ -12,7 +12,7 @@ use super::health::Event;
 use super::patience::Patience;
 use super::pool::Pool;
 use super::server::{Server, authority};
-use super::{Lane, answer};
+use super::{Class, Lane, answer};
 use crate::body::Body;
 use crate::policy::Failure;
 
@@ -24,8 +24,7 @@ pub(super) struct Forward<'a> {
     pub(super) pool: &'a Pool,
     pub(super) lane: &'a Lane,
     pub(super) answer_timeout: Duration,
-    /// May be given up, and asked again.
-    pub(super) read: bool,
+    pub(super) class: Class,
 }
 
 impl Forward<'_> {
@@ -36,6 +35,7 @@ impl Forward<'_> {
         request: Request<Body>,
         servers: impl Iterator<Item = Arc<Server>>,
     ) -> Result<Response<Body>, Failure> {
+        let client = request.version();
         let mut outgoing = Outgoing::new(request);
         let mut failure = Failure::NotSent;
         let mut quiet_since = Instant::now();
@@ -52,16 +52,19 @@ impl Forward<'_> {
                 later,
                 quiet_since,
                 limit: self.answer_timeout,
-                read: self.read,
+                read: self.class.is_read(),
             };
-            match self.ask(&patience, asked_at, &epoch, &mut outgoing).await {
+            match self
+                .ask(&patience, asked_at, (client, &epoch), &mut outgoing)
+                .await
+            {
                 Ok(response) => return Ok(response),
                 Err(why) => failure = why,
             }
             quiet_since = patience.quiet_since();
             asked_at = Instant::now();
             let again = if outgoing.sent {
-                self.read && outgoing.bodiless()
+                self.class.is_read() && outgoing.bodiless()
             } else {
                 outgoing.is_whole()
             };
@@ -76,13 +79,13 @@ impl Forward<'_> {
         &self,
         patience: &Patience<'_>,
         asked_at: Instant,
-        epoch: &CancellationToken,
+        (client, epoch): (Version, &CancellationToken),
         outgoing: &mut Outgoing,
     ) -> Result<Response<Body>, Failure> {
         let server = patience.server;
         tokio::select! {
             biased;
-            result = self.exchange(server, epoch, outgoing) => return result,
+            result = self.exchange(server, (client, epoch), outgoing) => return result,
             // Cancelling the exchange drops the request's stream: the server is gone, or as good as.
             () = epoch.cancelled() => {}
             () = patience.is_over() => {
@@ -98,13 +101,15 @@ impl Forward<'_> {
     async fn exchange(
         &self,
         server: &Arc<Server>,
-        epoch: &CancellationToken,
+        (client, epoch): (Version, &CancellationToken),
         outgoing: &mut Outgoing,
     ) -> Result<Response<Body>, Failure> {
         let mut failure = Failure::NotSent;
         for _ in 0..MAX_TRIES {
             let started = Instant::now();
-            let lease = match self.pool.checkout(server, self.lane, epoch).await {
+            let asked = (self.class, client);
+            let checkout = self.pool.checkout(server, self.lane, asked, epoch);
+            let lease = match checkout.await {
                 Ok(lease) => lease,
                 Err(error) => {
                     if let Some(event) = error.event(server.heard.since(started)) {
@@ -133,7 +138,8 @@ impl Forward<'_> {
             }
             let error = error.into_error();
             failure = self.judge(server, epoch, &error);
-            let again = outgoing.bodiless() && (never_processed(&error) || (self.read && reused));
+            let again = outgoing.bodiless()
+                && (never_processed(&error) || (self.class.is_read() && reused));
             if epoch.is_cancelled() || !again {
                 return Err(failure);
             }

@@ -5,18 +5,25 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
-use super::Lane;
 use super::lease::{Conduit, Exchange, Idle, Lease, Multiplexed, Stream};
 use super::room::Room;
+use super::{Class, Lane};
 
 /// The API server's own idle limit.
 const IDLE_LIMIT: Duration = Duration::from_secs(90);
 /// A client connection of its own caller is cheap to make and to leave idle, and only its own next request would use what is kept.
 const IDLE_LIMIT_UNKNOWN: Duration = Duration::from_secs(5);
+/// Of what carries the reads of a busy moment beside an HTTP/2 connection.
+const IDLE_LIMIT_BESIDE: Duration = Duration::from_secs(20);
+/// A caller that asks again so soon may gain from a connection that carries one read at a time.
+const BUSY: Duration = Duration::from_secs(1);
+
 pub(super) struct LaneConnections {
     pub(super) lane: Lane,
     connections: Mutex<Connections>,
     pub(super) room: Room,
+    /// For HTTP/1.1 beside HTTP/2.
+    pub(super) room_beside: Room,
     /// Held while dialling, so that a burst of requests makes one connection and not one each.
     pub(super) dialling: tokio::sync::Mutex<()>,
 }
@@ -29,6 +36,10 @@ pub(super) struct Connections {
     pub(super) generation: u64,
     /// The server agreed on HTTP/1.1: waiting for another's dial would gain nothing.
     pub(super) http1_only: bool,
+    /// When a read last went over HTTP/2.
+    read: Option<Instant>,
+    /// A connection beside is on its way.
+    pub(super) adding: bool,
 }
 
 impl LaneConnections {
@@ -36,6 +47,7 @@ impl LaneConnections {
         Self {
             connections: Mutex::default(),
             room: Room::of_lane(&lane),
+            room_beside: Room::beside(&lane),
             dialling: tokio::sync::Mutex::default(),
             lane,
         }
@@ -55,16 +67,37 @@ impl LaneConnections {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn take(self: &Arc<Self>, tasks: &TaskTracker) -> Option<Lease> {
+    /// A read goes over HTTP/1.1 where that is at hand, see [`super::beside`]. All others go over HTTP/2: a write that was not looked at is
+    /// known not to have been, and a watch costs a stream.
+    pub(super) fn take(self: &Arc<Self>, class: Class, tasks: &TaskTracker) -> Option<Lease> {
         let mut connections = self.lock();
         connections.sweep(idle_limit(&self.lane), Instant::now());
-        let conduit = if let Some(stream) = connections.stream() {
+        let exchange = |idle| Exchange::open(idle, Arc::clone(self), tasks.clone());
+        let conduit = if class == Class::ReadOnly
+            && let Some(idle) = connections.idle.pop()
+        {
+            Conduit::Http1(exchange(idle))
+        } else if let Some(stream) = connections.stream() {
             Conduit::Http2(stream)
+        } else if connections.http1_only {
+            Conduit::Http1(exchange(connections.idle.pop()?))
         } else {
-            let idle = connections.idle.pop()?;
-            Conduit::Http1(Exchange::open(idle, Arc::clone(self), tasks.clone()))
+            return None;
         };
         Some(Lease::new(conduit, true))
+    }
+
+    /// It has no connection at all, and none is made.
+    pub(super) fn is_unused(&self) -> bool {
+        self.lock().is_empty() && self.room_beside.is_empty()
+    }
+
+    /// A read goes over HTTP/2. Whether one more connection beside it is worth its dial; then it is `adding` from now on.
+    pub(super) fn is_worth_adding(&self, now: Instant) -> bool {
+        let mut connections = self.lock();
+        let before = connections.read.replace(now);
+        let is_busy = before.is_some_and(|before| now.saturating_duration_since(before) < BUSY);
+        is_busy && !connections.http1_only && !std::mem::replace(&mut connections.adding, true)
     }
 }
 
@@ -78,6 +111,10 @@ impl Connections {
     pub(super) fn sweep(&mut self, limit: Duration, now: Instant) {
         self.multiplexed
             .retain(|one| one.is_worth_keeping(limit, now));
+        let limit = match self.http1_only {
+            true => limit,
+            false => limit.min(IDLE_LIMIT_BESIDE),
+        };
         self.idle.retain(|one| one.is_worth_keeping(limit, now));
     }
 

@@ -1,6 +1,7 @@
 //! Step 6a: the API servers: addresses, health with hysteresis, pooled connections, forwarding, upgrades.
 
 mod answer;
+mod beside;
 mod credential;
 mod dial;
 mod forward;
@@ -62,6 +63,25 @@ pub type TagDial = Arc<dyn Fn(BorrowedFd<'_>) -> std::io::Result<()> + Send + Sy
 pub enum Lane {
     Caller(ServiceAccount),
     Connection(ConnectionId),
+}
+
+/// What a request is to the API server, which counts those under way by the same classes
+/// (`apiserver:pkg/server/filters/maxinflight.go`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A GET or a LIST: over soon. May be given up, and asked again.
+    ReadOnly,
+    /// A watch, or what else is read as long as it lasts. May be given up before it is answered, and asked again.
+    LongRunning,
+    /// Everything else.
+    Mutating,
+}
+
+impl Class {
+    /// May be given up, and asked again.
+    pub fn is_read(self) -> bool {
+        self != Self::Mutating
+    }
 }
 
 /// The API servers, as one thing to ask.
@@ -187,23 +207,23 @@ impl Upstream {
     }
 
     /// Sends one request on, streaming both ways. `request` has an origin-form URI; hop-by-hop headers are handled here.
-    /// `read`: may be given up after `answerTimeout` without a sign of life from that upstream (`Failure::NoAnswer`); other requests wait until the uplink goes down.
+    /// A read may be given up after `answerTimeout` without a sign of life from that upstream (`Failure::NoAnswer`); other requests wait until the uplink goes down.
     /// Redirects are not followed. Once a byte was sent nothing is asked again, but for a read without a body, on another connection or server.
     pub async fn forward(
         &self,
         lane: &Lane,
         request: Request<Body>,
-        read: bool,
+        class: Class,
     ) -> Result<Response<Body>, Failure> {
         #[cfg(test)]
         if let Some(script) = &self.script {
-            return script.forward(lane, request, read).await;
+            return script.forward(lane, request, class.is_read()).await;
         }
         let forward = Forward {
             pool: &self.pool,
             lane,
             answer_timeout: self.answer_timeout,
-            read,
+            class,
         };
         forward.run(request, self.in_order()).await
     }

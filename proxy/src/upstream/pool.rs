@@ -5,19 +5,23 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::Version;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Lane;
+use super::beside::Beside;
 use super::credential::Alpn;
 use super::dial::{DialError, Dialer, Dialled};
 use super::lane::{LaneConnections, idle_limit};
 use super::lease::{Conduit, Exchange, Idle, Lease, Multiplexed, Stream};
+use super::line::Line;
 use super::room::{Guest, Place, Places};
 use super::server::Server;
 use super::spare::Spares;
+use super::{Class, Lane};
 use crate::body::Body;
 use crate::identity::ConnectionId;
 
@@ -51,15 +55,20 @@ impl Pool {
         }
     }
 
-    /// A connection for one request, an open one if there is any. `epoch`: the server's, as it was when the request chose it.
+    /// A connection for one request, an open one if there is any. `client`: what its own connection speaks. `epoch`: the
+    /// server's, as it was when the request chose it.
     pub(super) async fn checkout(
         &self,
         server: &Arc<Server>,
         lane: &Lane,
+        (class, client): (Class, Version),
         epoch: &CancellationToken,
     ) -> Result<Lease, DialError> {
         let connections = self.lane(server.index, lane);
-        if let Some(lease) = connections.take(&self.tasks) {
+        if let Some(lease) = connections.take(class, &self.tasks) {
+            if class == Class::ReadOnly && lease.http2() {
+                self.beside(server, &connections, epoch).add();
+            }
             return Ok(lease);
         }
         let http1_only = connections.lock().http1_only;
@@ -69,7 +78,7 @@ impl Pool {
             Some(connections.dialling.lock().await)
         };
         // While waiting for the turn somebody else may have made one.
-        if let Some(lease) = connections.take(&self.tasks) {
+        if let Some(lease) = connections.take(class, &self.tasks) {
             return Ok(lease);
         }
         let of_lane = match connections.room.free_place() {
@@ -78,7 +87,8 @@ impl Pool {
                 // Those behind would wait for the very same place, one after the other.
                 drop(turn);
                 let Some(place) = connections.room.place().await else {
-                    return connections.take(&self.tasks).ok_or(DialError::TooMany);
+                    let lease = connections.take(class, &self.tasks);
+                    return lease.ok_or(DialError::TooMany);
                 };
                 place
             }
@@ -90,6 +100,11 @@ impl Pool {
             let (sender, cut) = spare.move_in(of_lane);
             // It may have died of old age.
             return Ok(Lease::new(share(&connections, sender, cut), true));
+        }
+        if (class, client) == (Class::ReadOnly, Version::HTTP_11)
+            && let Some(first) = self.beside(server, &connections, epoch).first()
+        {
+            return first.await;
         }
         let of_server = self.place_at(server, Guest::of(lane)).await;
         let places = Places::of(vec![of_lane, of_server.ok_or(DialError::TooMany)?]);
@@ -130,7 +145,8 @@ impl Pool {
         lock(&self.lanes).retain(|_, lane| {
             let mut connections = lane.lock();
             connections.sweep(limit.min(idle_limit(&lane.lane)), now);
-            let unused = connections.is_empty() && lane.room.is_empty();
+            let rooms = [&lane.room, &lane.room_beside];
+            let unused = connections.is_empty() && rooms.iter().all(|room| room.is_empty());
             // Who holds it is about to dial, or to give back.
             !unused || Arc::strong_count(lane) > 1
         });
@@ -166,6 +182,21 @@ impl Pool {
         }
     }
 
+    fn beside<'p>(
+        &'p self,
+        server: &'p Arc<Server>,
+        lane: &'p Arc<LaneConnections>,
+        epoch: &'p CancellationToken,
+    ) -> Beside<'p> {
+        Beside {
+            dialer: &self.dialer,
+            tasks: &self.tasks,
+            server,
+            lane,
+            epoch,
+        }
+    }
+
     async fn start(
         &self,
         dialled: Dialled,
@@ -181,12 +212,7 @@ impl Pool {
             self.tasks.spawn(driven(connection));
             share(lane, sender, cut)
         } else {
-            let (sender, connection) = http1::Builder::new()
-                .max_headers(MAX_HEADERS)
-                .handshake(io)
-                .await
-                .map_err(|error| handshake_failed("start HTTP/1.1", error))?;
-            self.tasks.spawn(driven(connection));
+            let sender = http1(io, &self.tasks).await?;
             let mut connections = lane.lock();
             if !std::mem::replace(&mut connections.http1_only, true) {
                 lane.room.widen_for_http1(&lane.lane);
@@ -196,6 +222,19 @@ impl Pool {
         };
         Ok(Lease::new(conduit, false))
     }
+}
+
+pub(super) async fn http1(
+    io: TokioIo<TlsStream<Line>>,
+    tasks: &TaskTracker,
+) -> Result<http1::SendRequest<Body>, DialError> {
+    let (sender, connection) = http1::Builder::new()
+        .max_headers(MAX_HEADERS)
+        .handshake(io)
+        .await
+        .map_err(|error| handshake_failed("start HTTP/1.1", error))?;
+    tasks.spawn(driven(connection));
+    Ok(sender)
 }
 
 /// The connection is the lane's.

@@ -19,6 +19,8 @@ const FOR_UPGRADES: usize = 128;
 const OF_CALLER: usize = 32;
 /// One client connection's, which carries a hundred or two requests at once itself.
 const OF_CONNECTION: usize = 2;
+/// One caller's that carry one read at a time, beside those.
+const OF_CALLER_BESIDE: usize = 16;
 /// So many more times where the server speaks HTTP/1.1 only and each connection carries one request.
 const HTTP1_FACTOR: usize = 2;
 
@@ -104,6 +106,14 @@ impl Room {
     /// Of one lane at one server.
     pub(super) fn of_lane(lane: &Lane) -> Self {
         Self::new(lane_places(lane))
+    }
+
+    /// For HTTP/1.1 beside the HTTP/2 of one lane at one server. None for who is not known: its connections are many and short.
+    pub(super) fn beside(lane: &Lane) -> Self {
+        Self::new(match lane {
+            Lane::Caller(_) => OF_CALLER_BESIDE,
+            Lane::Connection(_) => 0,
+        })
     }
 
     /// More, once: the lane's server speaks HTTP/1.1 only.

@@ -15,6 +15,11 @@ use crate::policy::Uplink;
 use crate::runtime::latest::Latest;
 use crate::runtime::metrics::Metrics;
 
+/// A round trip within a site, or a town.
+const SHORT_ROAD: Duration = Duration::from_millis(10);
+/// A node may move.
+const ROAD_HOLDS: Duration = Duration::from_secs(60);
+
 /// The state of the whole, kept from the states of the servers.
 pub(super) struct Board {
     states: Mutex<Vec<State>>,
@@ -30,6 +35,7 @@ pub(super) struct Server {
     pub(super) heard: Heard,
     pub(super) connections: AtomicUsize,
     pub(super) rooms: Rooms,
+    pub(super) road: Road,
     pub(super) resolver: Resolver,
     /// Wakes the probe loop when the time of the next probe may have changed.
     pub(super) reschedule: Notify,
@@ -50,6 +56,30 @@ pub(super) struct Heard {
     base: Instant,
     /// Microseconds since `base`, plus one; 0: never.
     last: AtomicU64,
+}
+
+/// How far away a server is: the least that a connect to it took lately. One alone may have met a busy moment of this node.
+#[derive(Debug)]
+pub(super) struct Road(Mutex<(Duration, Instant)>);
+
+impl Road {
+    /// Nothing is known of it: it may be long.
+    fn new(now: Instant) -> Self {
+        Self(Mutex::new((Duration::MAX, now)))
+    }
+
+    /// A connect took so long.
+    pub(super) fn took(&self, trip: Duration, now: Instant) {
+        let mut least = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if trip <= least.0 || now.saturating_duration_since(least.1) > ROAD_HOLDS {
+            *least = (trip, now);
+        }
+    }
+
+    pub(super) fn is_short(&self) -> bool {
+        let least = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        least.0 < SHORT_ROAD
+    }
 }
 
 impl Board {
@@ -98,6 +128,7 @@ impl Server {
             heard: Heard::new(now),
             connections: AtomicUsize::new(0),
             rooms: Rooms::new(),
+            road: Road::new(now),
             reschedule: Notify::new(),
             board,
             inner: Mutex::new(Inner {

@@ -1,5 +1,6 @@
 //! The module against a far end that fails on demand.
 
+mod beside;
 mod black_hole;
 mod far_end;
 mod resets;
@@ -16,7 +17,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Channel, StreamBody};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Lane, Upstream};
+use super::{Class, Lane, Upstream};
 use crate::body::{self, Body, BoxError};
 use crate::identity::{ConnectionId, ServiceAccount};
 use crate::policy::{Failure, Uplink};
@@ -102,7 +103,7 @@ async fn requests_cross_in_both_protocols_with_the_callers_headers_and_name() {
         request
             .headers_mut()
             .insert("connection", HeaderValue::from_static("keep-alive"));
-        let response = upstream.forward(&lane(), request, false).await;
+        let response = upstream.forward(&lane(), request, Class::Mutating).await;
         let response = response.expect("an answer");
         assert_eq!(response.headers()["audit-id"], "7");
         assert_eq!(response.headers()["content-length"], "7");
@@ -132,7 +133,7 @@ async fn lanes_do_not_share_connections_and_one_lane_does() {
         caller,
     ] {
         for _ in 0..3 {
-            let response = upstream.forward(&lane, get("/api"), true).await;
+            let response = upstream.forward(&lane, get("/api"), Class::Mutating).await;
             text(response.expect("an answer")).await;
         }
     }
@@ -153,7 +154,7 @@ async fn a_burst_on_one_lane_dials_once_and_watches_beyond_its_streams_make_a_se
     .await;
     let upstream = ca.upstream(&[&far_end]);
     let lane = lane();
-    let watches = (0..100).map(|_| upstream.forward(&lane, get("/watch"), true));
+    let watches = (0..100).map(|_| upstream.forward(&lane, get("/watch"), Class::LongRunning));
     let open = futures_util::future::join_all(watches).await;
     assert!(open.iter().all(Result::is_ok));
     assert_eq!(far_end.seen.connections.load(Ordering::SeqCst), 2);
@@ -165,7 +166,9 @@ async fn http1_connections_are_reused_once_the_answer_was_read() {
     let far_end = FarEnd::start(&ca, HTTP1, |_| async { ok("{}") }).await;
     let upstream = ca.upstream(&[&far_end]);
     for _ in 0..5 {
-        let response = upstream.forward(&lane(), get("/api"), true).await;
+        let response = upstream
+            .forward(&lane(), get("/api"), Class::ReadOnly)
+            .await;
         text(response.expect("an answer")).await;
         // Back in the pool a moment after its body ended.
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -180,7 +183,9 @@ async fn a_refused_connection_means_down_at_once_and_back_is_seen_soon() {
     let upstream = ca.upstream(&[&far_end]);
     far_end.killed().await;
     let started = Instant::now();
-    let refused = upstream.forward(&lane(), get("/api"), true).await;
+    let refused = upstream
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     assert_eq!(refused.err(), Some(Failure::NotSent));
     assert!(started.elapsed() < Duration::from_millis(500));
     assert_eq!(upstream.uplink(), Uplink::Down);
@@ -190,7 +195,9 @@ async fn a_refused_connection_means_down_at_once_and_back_is_seen_soon() {
     let _running = run(&upstream);
     far_end.start_again();
     until(&upstream, Uplink::Up).await;
-    let response = upstream.forward(&lane(), get("/api"), true).await;
+    let response = upstream
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     assert_eq!(text(response.expect("an answer")).await, "{}");
 }
 
@@ -201,18 +208,24 @@ async fn silence_gives_a_read_up_within_the_answer_timeout_and_then_nobody_waits
     let upstream = ca.upstream(&[&far_end]);
     let _running = run(&upstream);
     until(&upstream, Uplink::Up).await;
-    let warm = upstream.forward(&lane(), get("/api"), true).await;
+    let warm = upstream
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     text(warm.expect("an answer")).await;
 
     far_end.seen.frozen.store(true, Ordering::SeqCst);
     let started = Instant::now();
-    let silent = upstream.forward(&lane(), get("/api"), true).await;
+    let silent = upstream
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     assert_eq!(silent.err(), Some(Failure::NoAnswer));
     // A deadline that is behaviour, with room for a busy machine: three times its value.
     assert!(started.elapsed() <= 3 * Duration::from_millis(600));
     assert_eq!(upstream.uplink(), Uplink::Down);
     let started = Instant::now();
-    let refused = upstream.forward(&lane(), get("/api"), true).await;
+    let refused = upstream
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     assert_eq!(refused.err(), Some(Failure::NotSent));
     assert!(started.elapsed() < Duration::from_millis(300));
 }
@@ -228,7 +241,9 @@ async fn slow_is_not_down_while_probes_are_answered() {
     let upstream = ca.upstream(&[&far_end]);
     let _running = run(&upstream);
     until(&upstream, Uplink::Up).await;
-    let response = upstream.forward(&lane(), get("/api"), true).await;
+    let response = upstream
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     assert_eq!(text(response.expect("an answer")).await, "at last");
     assert_eq!(upstream.uplink(), Uplink::Up);
     // Every half answerTimeout of silence asked for one.
@@ -245,7 +260,11 @@ async fn a_write_waits_until_its_server_is_down_and_is_never_sent_again() {
     until(&upstream, Uplink::Up).await;
     let write = {
         let upstream = Arc::clone(&upstream);
-        tokio::spawn(async move { upstream.forward(&lane(), post("/api", "{}"), false).await })
+        tokio::spawn(async move {
+            upstream
+                .forward(&lane(), post("/api", "{}"), Class::Mutating)
+                .await
+        })
     };
     while first.seen.requests.lock().expect("no panic").is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -267,7 +286,7 @@ async fn a_write_that_was_not_sent_goes_to_the_next_server() {
     first.killed().await;
     let upstream = ca.upstream(&[&first, &second]);
     let response = upstream
-        .forward(&lane(), post("/api", "{}"), false)
+        .forward(&lane(), post("/api", "{}"), Class::Mutating)
         .await
         .expect("an answer");
     assert_eq!(text(response).await, "second");
@@ -280,7 +299,9 @@ async fn a_connection_that_died_with_the_process_costs_a_read_nothing_when_the_s
     let far_end = FarEnd::start(&ca, BOTH, |_| async { ok("{}") }).await;
     let upstream = ca.upstream(&[&far_end]);
     for _ in 0..3 {
-        let response = upstream.forward(&lane(), get("/api"), true).await;
+        let response = upstream
+            .forward(&lane(), get("/api"), Class::ReadOnly)
+            .await;
         text(response.expect("an answer")).await;
         far_end.killed().await;
         far_end.start_again();
@@ -303,7 +324,9 @@ async fn a_body_cut_in_the_middle_is_an_error_and_makes_a_probe_due() {
         let upstream = ca.upstream(&[&far_end]);
         let _running = run(&upstream);
         until(&upstream, Uplink::Up).await;
-        let response = upstream.forward(&lane(), get("/api"), true).await;
+        let response = upstream
+            .forward(&lane(), get("/api"), Class::ReadOnly)
+            .await;
         // HTTP/2 may reset the stream before its headers were seen; both are a failure, none a whole body.
         if let Ok(response) = response {
             assert!(response.into_body().collect().await.is_err());
@@ -337,13 +360,17 @@ async fn going_down_breaks_every_open_body_at_once() {
         let upstream = ca.upstream(&[&far_end]);
         let _running = run(&upstream);
         until(&upstream, Uplink::Up).await;
-        let watch = upstream.forward(&lane(), get("/watch"), true).await;
+        let watch = upstream
+            .forward(&lane(), get("/watch"), Class::LongRunning)
+            .await;
         let mut watch = watch.expect("a stream").into_body();
         let event = watch.frame().await.expect("an event").expect("whole");
         assert_eq!(event.into_data().expect("data"), "event");
 
         far_end.seen.frozen.store(true, Ordering::SeqCst);
-        let silent = upstream.forward(&lane(), get("/api"), true).await;
+        let silent = upstream
+            .forward(&lane(), get("/api"), Class::ReadOnly)
+            .await;
         assert!(silent.is_err());
         let cut = tokio::time::timeout(Duration::from_millis(500), watch.frame()).await;
         assert!(cut.expect("at once").expect("an end").is_err());
@@ -371,7 +398,7 @@ async fn goaway_replaces_the_connection_and_no_request_notices() {
     let lane = lane();
     for round in 1..=5 {
         let burst = (0..10).map(|_| async {
-            let response = upstream.forward(&lane, get("/api"), true).await;
+            let response = upstream.forward(&lane, get("/api"), Class::ReadOnly).await;
             text(response.expect("an answer")).await
         });
         let burst = futures_util::future::join_all(burst);
@@ -399,7 +426,9 @@ async fn a_503_is_passed_on_as_it_came_and_the_uplink_stays_up() {
     let _running = run(&upstream);
     until(&upstream, Uplink::Up).await;
     let probes = far_end.seen.probes.load(Ordering::SeqCst);
-    let response = upstream.forward(&lane(), get("/apis/x/v1"), true).await;
+    let response = upstream
+        .forward(&lane(), get("/apis/x/v1"), Class::ReadOnly)
+        .await;
     let response = response.expect("an answer");
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()["retry-after"], "5");
@@ -452,7 +481,9 @@ async fn a_released_client_connection_takes_its_upstream_connections_along() {
     let ca = Ca::new();
     let far_end = FarEnd::start(&ca, BOTH, |_| async { ok("{}") }).await;
     let upstream = ca.upstream(&[&far_end]);
-    let response = upstream.forward(&lane(), get("/api"), true).await;
+    let response = upstream
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     text(response.expect("an answer")).await;
     assert_eq!(upstream.status()[0].connections, 1);
     upstream.release(ConnectionId(1));
@@ -470,7 +501,9 @@ async fn a_server_whose_certificate_another_ca_signed_is_down() {
     let (ca, other) = (Ca::new(), Ca::new());
     let far_end = FarEnd::start(&other, BOTH, |_| async { ok("{}") }).await;
     let upstream = ca.upstream(&[&far_end]);
-    let refused = upstream.forward(&lane(), get("/api"), true).await;
+    let refused = upstream
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     assert_eq!(refused.err(), Some(Failure::NotSent));
     let _running = run(&upstream);
     until(&upstream, Uplink::Down).await;
@@ -512,7 +545,7 @@ async fn large_headers_cross_both_ways_in_both_protocols() {
         let mut request = get("/api");
         let token = HeaderValue::try_from("t".repeat(300_000)).expect("a value");
         request.headers_mut().insert("authorization", token);
-        let response = upstream.forward(&lane(), request, true).await;
+        let response = upstream.forward(&lane(), request, Class::ReadOnly).await;
         let response = response.expect("an answer");
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["x-long"].len(), 40_000);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::far_end::{Ca, FarEnd};
 use super::{BOTH, get, lane, ok, run, text, until};
 use crate::policy::{Failure, Uplink};
+use crate::upstream::Class;
 
 #[tokio::test]
 async fn however_many_servers_are_silent_a_read_is_given_up_within_one_answer_timeout() {
@@ -26,7 +27,9 @@ async fn however_many_servers_are_silent_a_read_is_given_up_within_one_answer_ti
         far_end.seen.frozen.store(true, Ordering::SeqCst);
     }
     let started = Instant::now();
-    let silent = upstream.forward(&lane(), get("/api"), true).await;
+    let silent = upstream
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     assert!(silent.is_err());
     // One answerTimeout of 600 ms and as much for a busy machine; one for each server would be 2.4 s.
     assert!(started.elapsed() <= Duration::from_millis(1200));
@@ -45,7 +48,9 @@ async fn a_read_goes_from_a_silent_server_to_one_that_lives() {
     let _running = run(&upstream);
     until(&upstream, Uplink::Up).await;
     silent.seen.frozen.store(true, Ordering::SeqCst);
-    let response = upstream.forward(&lane(), get("/api"), true).await;
+    let response = upstream
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     assert_eq!(text(response.expect("an answer")).await, "alive");
     assert_eq!(upstream.uplink(), Uplink::Degraded);
 }
@@ -59,10 +64,14 @@ async fn nobody_waits_for_what_was_silent_before_the_start_and_a_probe_ends_that
     upstream.assume_down();
     let _running = run(&upstream);
     assert_eq!(upstream.uplink(), Uplink::Down);
-    let refused = upstream.forward(&lane(), get("/api"), true).await;
+    let refused = upstream
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     assert_eq!(refused.err(), Some(Failure::NotSent));
     far_end.seen.frozen.store(false, Ordering::SeqCst);
     until(&upstream, Uplink::Up).await;
-    let response = upstream.forward(&lane(), get("/api"), true).await;
+    let response = upstream
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     assert_eq!(text(response.expect("an answer")).await, "{}");
 }

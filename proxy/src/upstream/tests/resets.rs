@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use super::far_end::{Ca, upstream};
 use super::{get, lane, post};
 use crate::policy::Failure;
+use crate::upstream::Class;
 
 type Answer = SendResponse<Bytes>;
 
@@ -58,7 +59,9 @@ async fn a_body_reset_with_no_error_before_its_end_is_not_taken_for_whole() {
     })
     .await;
     let upstream = upstream(&ca.config_of(&[address]));
-    let response = upstream.forward(&lane(), get("/api"), true).await;
+    let response = upstream
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     let mut body = response.expect("headers").into_body();
     let half = body.frame().await.expect("a frame").expect("no error");
     assert_eq!(half.into_data().expect("data"), "half");
@@ -79,13 +82,17 @@ async fn a_refused_stream_is_asked_again_for_a_read_and_unsent_for_a_write() {
     };
     let address = far_end(&ca, refuse_first).await;
     let upstream_read = upstream(&ca.config_of(&[address]));
-    let read = upstream_read.forward(&lane(), get("/api"), true).await;
+    let read = upstream_read
+        .forward(&lane(), get("/api"), Class::ReadOnly)
+        .await;
     assert!(read.is_ok());
 
     let address = far_end(&ca, refuse_first).await;
     let upstream_write = upstream(&ca.config_of(&[address]));
     let request = post("/api", "{}");
-    let write = upstream_write.forward(&lane(), request, false).await;
+    let write = upstream_write
+        .forward(&lane(), request, Class::Mutating)
+        .await;
     assert_eq!(write.err(), Some(Failure::NotSent));
 }
 
@@ -105,7 +112,7 @@ async fn an_early_answer_to_an_upload_is_whole_though_its_stream_is_reset() {
     let upload = Request::post("/api")
         .body(crate::body::full(vec![0; 4 * 1024 * 1024]))
         .expect("a request");
-    let response = upstream.forward(&lane(), upload, false).await;
+    let response = upstream.forward(&lane(), upload, Class::Mutating).await;
     let response = response.expect("an answer");
     assert_eq!(response.status(), http::StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(super::text(response).await, "too much");

@@ -12,7 +12,7 @@ use super::{BOTH, HTTP1, PATIENCE, get, ok, open_body, run, text, until};
 use crate::body::Body;
 use crate::identity::{ConnectionId, ServiceAccount};
 use crate::policy::{Failure, Uplink};
-use crate::upstream::{Lane, Upstream};
+use crate::upstream::{Class, Lane, Upstream};
 
 /// More than any room has places.
 const CROWD: u64 = 400;
@@ -47,7 +47,10 @@ async fn far_end(ca: &Ca, protocols: &[&str]) -> Arc<FarEnd> {
 
 async fn watches(upstream: &Upstream, lanes: impl Iterator<Item = Lane>) -> Vec<Option<Body>> {
     let watches = lanes.map(|lane| async move {
-        match upstream.forward(&lane, get("/watch"), false).await {
+        match upstream
+            .forward(&lane, get("/watch"), Class::LongRunning)
+            .await
+        {
             Ok(response) => Some(response.into_body()),
             Err(failure) => {
                 assert_eq!(failure, Failure::NotSent);
@@ -76,7 +79,9 @@ async fn a_crowd_of_unknown_callers_leaves_room_for_verified_ones_and_for_probes
     let held = watches(&upstream, (0..CROWD).map(unknown)).await;
     assert!(held.iter().any(Option::is_none));
 
-    let response = upstream.forward(&caller("a"), get("/api"), true).await;
+    let response = upstream
+        .forward(&caller("a"), get("/api"), Class::ReadOnly)
+        .await;
     assert_eq!(text(response.expect("room")).await, "{}");
     // The first probe dials anew.
     let _running = run(&upstream);
@@ -94,7 +99,9 @@ async fn one_callers_watches_leave_room_for_the_next_caller() {
         let held = watches(&upstream, lanes).await;
         assert!(held.iter().any(Option::is_none));
         assert!(far_end.seen.connections.load(Ordering::SeqCst) <= 4);
-        let response = upstream.forward(&unknown(2), get("/api"), true).await;
+        let response = upstream
+            .forward(&unknown(2), get("/api"), Class::ReadOnly)
+            .await;
         assert_eq!(text(response.expect("room")).await, "{}");
     }
 }
@@ -105,7 +112,9 @@ async fn connections_that_others_leave_idle_make_room() {
     let far_end = far_end(&ca, BOTH).await;
     let upstream = ca.upstream(&[&far_end]);
     for number in 0..CROWD / 2 {
-        let response = upstream.forward(&unknown(number), get("/api"), true).await;
+        let response = upstream
+            .forward(&unknown(number), get("/api"), Class::ReadOnly)
+            .await;
         assert_eq!(text(response.expect("room")).await, "{}");
     }
 }
@@ -116,7 +125,7 @@ async fn an_unknown_callers_idle_connection_is_closed_after_seconds_and_a_verifi
     let far_end = far_end(&ca, BOTH).await;
     let upstream = ca.upstream(&[&far_end]);
     for lane in [unknown(1), caller("a")] {
-        let response = upstream.forward(&lane, get("/api"), true).await;
+        let response = upstream.forward(&lane, get("/api"), Class::ReadOnly).await;
         text(response.expect("an answer")).await;
     }
     connections(&upstream, 2).await;
@@ -135,14 +144,20 @@ async fn forgotten_connections_that_still_carry_watches_keep_their_places() {
     let upstream = ca.upstream(&[&far_end]);
     let mut held = Vec::new();
     for _ in 0..2 {
-        let watch = upstream.forward(&unknown(1), get("/watch"), false).await;
+        let watch = upstream
+            .forward(&unknown(1), get("/watch"), Class::LongRunning)
+            .await;
         held.push(watch.expect("room"));
         upstream.pool.forget(&upstream.servers[0], &unknown(1));
         upstream.pool.sweep(Instant::now());
     }
-    let third = upstream.forward(&unknown(1), get("/watch"), false).await;
+    let third = upstream
+        .forward(&unknown(1), get("/watch"), Class::LongRunning)
+        .await;
     assert_eq!(third.err(), Some(Failure::NotSent));
     held.pop();
-    let third = upstream.forward(&unknown(1), get("/watch"), false).await;
+    let third = upstream
+        .forward(&unknown(1), get("/watch"), Class::LongRunning)
+        .await;
     assert!(third.is_ok());
 }

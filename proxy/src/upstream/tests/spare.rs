@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::far_end::{Ca, FarEnd};
 use super::{BOTH, HTTP1, PATIENCE, get, ok, text};
 use crate::identity::{ConnectionId, ServiceAccount};
-use crate::upstream::{Lane, Upstream};
+use crate::upstream::{Class, Lane, Upstream};
 
 async fn far_end(ca: &Ca, protocols: &[&str]) -> Arc<FarEnd> {
     FarEnd::start(ca, protocols, |_| async { ok("{}") }).await
@@ -22,7 +22,7 @@ fn caller(name: &str) -> Lane {
 }
 
 async fn ask(upstream: &Upstream, lane: &Lane) {
-    let response = upstream.forward(lane, get("/api"), true).await;
+    let response = upstream.forward(lane, get("/api"), Class::ReadOnly).await;
     assert_eq!(text(response.expect("an answer")).await, "{}");
 }
 

@@ -13,7 +13,7 @@ use super::far_end::{Ca, FarEnd};
 use super::{BOTH, PATIENCE, run, until};
 use crate::body::{self, Body};
 use crate::policy::{Failure, Uplink};
-use crate::upstream::Upstream;
+use crate::upstream::{Class, Upstream};
 
 const ASK: &[u8] = b"GET /exec HTTP/1.1\r\nHost: kubernetes\r\nConnection: Upgrade\r\nUpgrade: echo\r\nSec-WebSocket-Key: k\r\nAuthorization: Bearer t\r\n\r\n";
 
@@ -139,7 +139,7 @@ async fn going_down_ends_an_upgraded_connection() {
         .frozen
         .store(true, std::sync::atomic::Ordering::SeqCst);
     let silent = upstream
-        .forward(&super::lane(), super::get("/api"), true)
+        .forward(&super::lane(), super::get("/api"), Class::ReadOnly)
         .await;
     assert!(silent.is_err());
     let ended = tokio::time::timeout(Duration::from_secs(1), client.read_u8()).await;
