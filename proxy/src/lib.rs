@@ -9,6 +9,7 @@ pub mod body;
 mod bugs;
 pub mod config;
 mod gathered;
+mod held;
 pub mod serve;
 
 pub mod accept;

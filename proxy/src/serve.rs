@@ -19,6 +19,7 @@ use crate::asked::Asked;
 use crate::body::{Body, BoxError};
 use crate::cache::{Answer, Before, Cache};
 use crate::gathered::gathered;
+use crate::held::held;
 use crate::identity::{Caller, Client, ConnectionId, Identity, Place, PodUid};
 use crate::policy::{self, Decision, Failure, Reason};
 use crate::relay::{CatchUp, Relay};
@@ -199,7 +200,11 @@ where
             match send(serve, asked, request).await {
                 Ok(response) => {
                     let before = before.unwrap_or_default();
-                    (learn(serve, asked, before, response), Origin::Upstream)
+                    let response = match learn(serve, asked, before, response) {
+                        Learning::Object(response) => held(response).await,
+                        Learning::Nothing(response) => response,
+                    };
+                    (response, Origin::Upstream)
                 }
                 Err(failure) => fall_back(serve, asked, failure),
             }
@@ -236,13 +241,15 @@ fn class(info: &RequestInfo) -> Class {
     }
 }
 
+/// An answer, and what the cache has of it.
+enum Learning {
+    /// An object, or a list of them: it reads along.
+    Object(Response<Body>),
+    Nothing(Response<Body>),
+}
+
 /// The upstream answered: its bytes go to the caller as they come, and the cache looks on.
-fn learn(
-    serve: &Arc<Serve>,
-    asked: &Asked,
-    before: Before,
-    response: Response<Body>,
-) -> Response<Body> {
+fn learn(serve: &Arc<Serve>, asked: &Asked, before: Before, response: Response<Body>) -> Learning {
     let status = response.status();
     let watch = asked
         .info
@@ -250,42 +257,34 @@ fn learn(
         .is_some_and(|info| info.verb == Verb::Watch)
         && !asked.upgrade;
     if watch && status == StatusCode::OK {
-        return Relay::live(serve, asked, before, response);
+        return Learning::Nothing(Relay::live(serve, asked, before, response));
     }
     let Some((account, info)) = asked.known() else {
         return learn_write(serve, asked, before, response);
     };
     if status.is_client_error() {
         serve.cache.refused(account, info, status);
-        return response;
+        return Learning::Nothing(response);
     }
     if status == StatusCode::GATEWAY_TIMEOUT {
         serve.cache.timed_out(info, before);
-        return response;
+        return Learning::Nothing(response);
     }
     let (parts, body) = response.into_parts();
     let learner = serve
         .cache
         .learner(account, info, &asked.headers, &parts, runtime::now());
-    let body = match learner {
-        Some(learner) => {
-            let learner = learner.since(before);
-            tee::tee(body, learner, &serve.tasks, &serve.metrics)
-        }
-        None => body,
+    let Some(learner) = learner else {
+        return Learning::Nothing(Response::from_parts(parts, body));
     };
-    Response::from_parts(parts, body)
+    let body = tee::tee(body, learner.since(before), &serve.tasks, &serve.metrics);
+    Learning::Object(Response::from_parts(parts, body))
 }
 
 /// As [`learn`], of a write.
-fn learn_write(
-    serve: &Serve,
-    asked: &Asked,
-    before: Before,
-    response: Response<Body>,
-) -> Response<Body> {
+fn learn_write(serve: &Serve, asked: &Asked, before: Before, response: Response<Body>) -> Learning {
     let Some((account, info)) = asked.writer() else {
-        return response;
+        return Learning::Nothing(response);
     };
     let (parts, body) = response.into_parts();
     let exchange = (&asked.headers, &parts);
@@ -293,11 +292,11 @@ fn learn_write(
     let learner = serve
         .cache
         .write_learner(account, info, before, exchange, now);
-    let body = match learner {
-        Some(learner) => tee::tee(body, learner, &serve.tasks, &serve.metrics),
-        None => body,
+    let Some(learner) = learner else {
+        return Learning::Nothing(Response::from_parts(parts, body));
     };
-    Response::from_parts(parts, body)
+    let body = tee::tee(body, learner, &serve.tasks, &serve.metrics);
+    Learning::Object(Response::from_parts(parts, body))
 }
 
 /// The upstream did not answer.

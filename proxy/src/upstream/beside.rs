@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,14 +33,15 @@ pub(super) struct Beside<'p> {
 impl<'p> Beside<'p> {
     /// For the first request of a client that speaks HTTP/1.1 itself: as many round trips as for HTTP/2. `None`: it is not the
     /// first, or the road is long.
-    pub(super) fn first(self) -> Option<impl Future<Output = Result<Lease, DialError>> + use<'p>> {
+    pub(super) fn first(self) -> Option<BoxFuture<'p, Result<Lease, DialError>>> {
         let is_first = self.server.road.is_short() && self.lane.is_unused();
         let places = is_first.then(|| self.places())??;
         let dial = self.dial(places);
-        Some(async move {
+        // Of its own: each request would have room for it.
+        Some(Box::pin(async move {
             let exchange = Exchange::open(dial.await?, Arc::clone(self.lane), self.tasks.clone());
             Ok(Lease::new(Conduit::Http1(exchange), false))
-        })
+        }))
     }
 
     /// For those of a busy caller, made while they go over HTTP/2.
