@@ -311,8 +311,17 @@ fn find<'s>(
         });
     }
     let of = (&resource, id);
+    let known: Vec<&Fact> = known.collect();
+    // What is over in one form is over in all, and so is what was before it.
+    let is_over = |fact: &&&Fact| state.is_outlived(asked.caller, of, (fact, known_until(fact)));
+    let over = known
+        .iter()
+        .filter(is_over)
+        .map(|fact| fact.resource_version);
+    let over = over.max().unwrap_or(0);
     let mut known = known
-        .filter(|fact| !state.is_outlived(asked.caller, of, (fact, known_until(fact))))
+        .into_iter()
+        .filter(|fact| fact.resource_version > over)
         .peekable();
     if known.peek().is_none() {
         return Err(Reason::ShownSince);

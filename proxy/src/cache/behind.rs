@@ -2,10 +2,11 @@
 //! some of the same objects. A list from it would show that caller an object as it was before; so would a GET that is
 //! answered with a state of which a list has shown that it is over.
 
+use std::cell::LazyCell;
 use std::cmp::Reverse;
 
 use super::answer::Asked;
-use super::collection::{Collection, Member};
+use super::collection::Collection;
 use super::facts::Fact;
 use super::key::{GroupResource, ObjectId, is_unfiltered};
 use super::least_rvs::MAX_PER_CALLER;
@@ -16,6 +17,10 @@ use super::state::State;
 use crate::identity::ServiceAccount;
 use crate::policy::Reason;
 use crate::request_info::Scope;
+
+/// Objects times lists that they may be missing from, under the lock of all: a caller that has read more selectors than that
+/// is told nothing that may be older.
+const LOOKED_THROUGH: usize = 500_000;
 
 impl Asked<'_> {
     /// Those of them that show this caller nothing older than it has seen.
@@ -92,29 +97,36 @@ impl State {
                 && other.resource_version > collection.resource_version
                 && self.grants.has_read(caller, &other.scope, other.form)
         });
-        newer.map(|(_, other)| other).any(|other| {
-            shows_older(collection, part, other) || self.holds_more(collection, part, other)
-        })
+        let newer: Vec<&Collection> = newer.map(|(_, other)| other).collect();
+        let mut others = newer.iter();
+        others.any(|other| shows_older(collection, part, other))
+            || self.holds_more(collection, part, &newer)
     }
 
-    /// Whether something in it would be in `newer` as well, and is not any more.
-    fn holds_more(&self, collection: &Collection, part: &Part, newer: &Collection) -> bool {
-        let Some(chosen) = Narrowing::of_scope(&newer.scope, collection.form) else {
-            return false;
-        };
+    /// Whether something in it would be in one of `newer` as well, and is not any more.
+    fn holds_more(&self, collection: &Collection, part: &Part, newer: &[&Collection]) -> bool {
+        if newer.len() * collection.members().len() > LOOKED_THROUGH {
+            return true;
+        }
+        let chosen = |other: &Collection| Narrowing::of_scope(&other.scope, collection.form);
+        let newer = newer
+            .iter()
+            .filter_map(|other| Some((chosen(other)?, *other)));
+        let newer: Vec<(Narrowing, &Collection)> = newer.collect();
         let resource = GroupResource::of(&collection.scope.resource);
-        let is_in_both = |id: &ObjectId, member: &Member| {
-            let fact = (self.facts).at(&resource, id, collection.state(member));
-            fact.is_none_or(|fact| {
-                part.narrowing.holds(id, &fact.traits) && chosen.holds(id, &fact.traits)
-            })
-        };
         let mut members = collection.members().iter();
         members.any(|(id, member)| {
-            !newer.members().contains_key(id)
-                && part.narrowing.may_hold(id)
-                && chosen.may_hold(id)
-                && is_in_both(id, member)
+            if !part.narrowing.may_hold(id) {
+                return false;
+            }
+            let fact = LazyCell::new(|| self.facts.at(&resource, id, collection.state(member)));
+            newer.iter().any(|(chosen, other)| {
+                chosen.may_hold(id)
+                    && !other.members().contains_key(id)
+                    && fact.is_none_or(|fact| {
+                        part.narrowing.holds(id, &fact.traits) && chosen.holds(id, &fact.traits)
+                    })
+            })
         })
     }
 

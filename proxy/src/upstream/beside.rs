@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
@@ -20,6 +20,9 @@ use super::lease::{Conduit, Exchange, Idle, Lease};
 use super::pool::http1;
 use super::room::{Guest, Places};
 use super::server::Server;
+
+/// A server, or what is before it, may not want HTTP/1.1.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// A lane that may get one more.
 pub(super) struct Beside<'p> {
@@ -59,13 +62,19 @@ impl<'p> Beside<'p> {
         self.tasks.spawn(async move {
             match dial.await {
                 Ok(idle) => lane.give_back(idle),
-                Err(error) => tracing::debug!(%error, "no connection beside HTTP/2"),
+                Err(error) => {
+                    tracing::debug!(%error, "no connection beside HTTP/2");
+                    lane.lock().add_from = Some(Instant::now() + AGAIN_AFTER);
+                }
             }
             lane.lock().adding = false;
         });
     }
 
     fn places(&self) -> Option<Places> {
+        if !self.server.rooms.is_roomy() {
+            return None;
+        }
         let of_server = self.server.rooms.of(Guest::of(&self.lane.lane));
         let places = [self.lane.room_beside.free_place()?, of_server.free_place()?];
         Some(Places::of(places.into()))

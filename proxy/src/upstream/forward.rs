@@ -118,9 +118,9 @@ impl Forward<'_> {
                     return Err(unanswered(outgoing));
                 }
             };
-            let reused = lease.reused;
+            let (reused, http2) = (lease.reused, lease.http2());
             let fallback = authority(&server.address);
-            let Some(request) = outgoing.write(lease.http2(), &fallback) else {
+            let Some(request) = outgoing.write(http2, &fallback) else {
                 return Err(Failure::Broken);
             };
             let mut error = match lease.send(request).await {
@@ -130,7 +130,7 @@ impl Forward<'_> {
                 }
                 Err(error) => error,
             };
-            self.pool.forget(server, self.lane);
+            self.pool.forget(server, self.lane, http2);
             if let Some(request) = error.take_message() {
                 outgoing.take_back(request);
                 failure = Failure::NotSent;

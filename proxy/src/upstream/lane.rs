@@ -40,6 +40,8 @@ pub(super) struct Connections {
     read: Option<Instant>,
     /// A connection beside is on its way.
     pub(super) adding: bool,
+    /// None is made before this: the last could not be.
+    pub(super) add_from: Option<Instant>,
 }
 
 impl LaneConnections {
@@ -97,7 +99,8 @@ impl LaneConnections {
         let mut connections = self.lock();
         let before = connections.read.replace(now);
         let is_busy = before.is_some_and(|before| now.saturating_duration_since(before) < BUSY);
-        is_busy && !connections.http1_only && !std::mem::replace(&mut connections.adding, true)
+        let may_be = connections.add_from.is_none_or(|from| now >= from) && !connections.http1_only;
+        is_busy && may_be && !std::mem::replace(&mut connections.adding, true)
     }
 }
 
@@ -118,8 +121,11 @@ impl Connections {
         self.idle.retain(|one| one.is_worth_keeping(limit, now));
     }
 
-    pub(super) fn retire(&mut self) {
-        self.multiplexed.clear();
+    /// Those that speak HTTP/1.1 in any case: there is no ping that would have found out about them.
+    pub(super) fn retire(&mut self, http2: bool) {
+        if http2 {
+            self.multiplexed.clear();
+        }
         self.idle.clear();
         self.generation += 1;
     }

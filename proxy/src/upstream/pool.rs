@@ -104,7 +104,11 @@ impl Pool {
         if (class, client) == (Class::ReadOnly, Version::HTTP_11)
             && let Some(first) = self.beside(server, &connections, epoch).first()
         {
-            return first.await;
+            match first.await {
+                // It may want HTTP/2.
+                Err(DialError::Io { .. }) => {}
+                done => return done,
+            }
         }
         let of_server = self.place_at(server, Guest::of(lane)).await;
         let places = Places::of(vec![of_lane, of_server.ok_or(DialError::TooMany)?]);
@@ -120,9 +124,10 @@ impl Pool {
         self.spares.make(server);
     }
 
-    /// Forgets the open connections of a lane: one of them turned out dead. Requests in flight on them go on, and keep their places.
-    pub(super) fn forget(&self, server: &Server, lane: &Lane) {
-        self.lane(server.index, lane).lock().retire();
+    /// Forgets the open connections of a lane that speak as one does that turned out dead. Requests in flight on them go on, and
+    /// keep their places.
+    pub(super) fn forget(&self, server: &Server, lane: &Lane, http2: bool) {
+        self.lane(server.index, lane).lock().retire(http2);
     }
 
     /// The lanes of a client connection that is gone.

@@ -87,6 +87,11 @@ impl Rooms {
         }
     }
 
+    /// Whether verified callers have more than half of their room left: what is only for speed takes no more.
+    pub(super) fn is_roomy(&self) -> bool {
+        self.callers.free.available_permits() > FOR_CALLERS / 2
+    }
+
     pub(super) fn of(&self, guest: Guest) -> &Room {
         match guest {
             Guest::Caller => &self.callers,

@@ -218,3 +218,22 @@ async fn rows_with_whole_objects_are_made_of_protobuf() {
     let one = include_str!("../wire/testdata/one.json").trim_end();
     assert!(table.contains(&format!(r#""object":{one}"#)), "{table}");
 }
+
+#[tokio::test]
+async fn what_is_over_in_one_encoding_takes_what_was_before_it_in_another() {
+    let bench = Bench::new();
+    let before = list(210, vec![config_map("one", 205)]);
+    bench.try_learn("x", CONFIG_MAPS, PROTOBUF, &before, true);
+    let metadata = r#""name":"one","namespace":"a","uid":"u","resourceVersion":"300""#;
+    let front = format!(
+        r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{{metadata},"labels":{{"tier":"front"}}}}}}"#
+    );
+    bench.learn("x", ONE, &front);
+    assert!(bench.get("x", ONE).await.expect("known").contains("300"));
+    let gone = list_of("ConfigMapList", "v1", r#""resourceVersion":"400""#, &[]);
+    let selected = format!("{CONFIG_MAPS}?labelSelector=tier%3Dfront");
+    bench.learn("x", &selected, &gone);
+    assert_eq!(bench.get("x", ONE).await.err(), Some(Reason::ShownSince));
+    let protobuf = bench.get_as("x", ONE, PROTOBUF).await;
+    assert_eq!(protobuf.err(), Some(Reason::ShownSince));
+}

@@ -153,3 +153,21 @@ async fn the_first_read_of_a_client_that_speaks_http1_goes_as_it_came() {
         assert_eq!(last(&far_end), expected, "{short} {client:?}");
     }
 }
+
+#[tokio::test]
+async fn a_server_that_wants_http2_is_asked_for_nothing_else_for_long() {
+    let ca = Ca::new();
+    let far_end = FarEnd::start(&ca, &["h2"], |_| async { ok("{}") }).await;
+    let upstream = ca.upstream(&[&far_end]);
+    let trip = Duration::from_micros(300);
+    upstream.servers[0].road.took(trip, Instant::now());
+    let lane = caller();
+    for _ in 0..MANY {
+        let response = upstream.forward(&lane, get("/api"), Class::ReadOnly).await;
+        text(response.expect("an answer")).await;
+        assert_eq!(last(&far_end), Version::HTTP_2);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The first read's own, the one it went over, and the one beside.
+    assert!(far_end.seen.connections.load(Ordering::SeqCst) <= 3);
+}

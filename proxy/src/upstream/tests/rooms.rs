@@ -148,7 +148,9 @@ async fn forgotten_connections_that_still_carry_watches_keep_their_places() {
             .forward(&unknown(1), get("/watch"), Class::LongRunning)
             .await;
         held.push(watch.expect("room"));
-        upstream.pool.forget(&upstream.servers[0], &unknown(1));
+        upstream
+            .pool
+            .forget(&upstream.servers[0], &unknown(1), true);
         upstream.pool.sweep(Instant::now());
     }
     let third = upstream
