@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use crate::body::{Body, BoxError};
+use crate::body::{self, Body, BoxError, Piece};
 
 /// A frame of so many bytes is what a client takes, unless it says otherwise (RFC 9113, section 6.5.2), and is with its head what one TLS
 /// record holds.
@@ -20,7 +20,7 @@ const FRAME_HEAD: usize = 9;
 struct Gathered {
     inner: Body,
     /// What came after the pieces that were put together, and did not fit.
-    then: Option<Result<Frame<Bytes>, BoxError>>,
+    then: Option<Piece>,
     ended: bool,
 }
 
@@ -109,10 +109,7 @@ impl http_body::Body for Gathered {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         let next = match self.then.take() {
             Some(then) => Some(then),
             None if self.ended => None,
@@ -134,37 +131,24 @@ impl http_body::Body for Gathered {
 
     /// Of what was not passed on yet.
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self.inner.size_hint();
         let held = self.then.as_ref().and_then(|then| then.as_ref().ok());
-        if let Some(held) = held.and_then(Frame::data_ref) {
-            let held = held.len() as u64;
-            if let Some(upper) = hint.upper() {
-                hint.set_upper(upper + held);
-            }
-            hint.set_lower(hint.lower() + held);
-        }
-        hint
+        let held = held.and_then(Frame::data_ref).map_or(0, Bytes::len);
+        body::with_held(self.inner.size_hint(), held)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::StreamBody;
     use tokio::sync::mpsc;
 
     use super::*;
 
-    type Sent = Result<Frame<Bytes>, BoxError>;
-
-    fn body() -> (mpsc::UnboundedSender<Sent>, Body) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
-            Some((receiver.recv().await?, receiver))
-        });
-        (sender, gathered(StreamBody::new(frames).boxed_unsync()))
+    fn body() -> (mpsc::UnboundedSender<Piece>, Body) {
+        let (sender, body) = body::sent();
+        (sender, gathered(body))
     }
 
-    fn piece(len: usize, of: u8) -> Sent {
+    fn piece(len: usize, of: u8) -> Piece {
         Ok(Frame::data(vec![of; len].into()))
     }
 

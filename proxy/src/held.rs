@@ -7,19 +7,17 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body as _, SizeHint};
 use http_body_util::BodyExt;
 
-use crate::body::{Body, BoxError};
+use crate::body::{self, Body, BoxError, Piece};
 
 /// As much is held: of most objects it is all, and it leaves in one TLS record.
 const HELD_BYTES: usize = 16 * 1024;
-
-type Piece = Result<Frame<Bytes>, BoxError>;
 
 /// Pieces that are here, and what may follow them.
 struct Held {
@@ -40,12 +38,10 @@ pub(crate) async fn held(response: Response<Body>) -> Response<Body> {
     };
     let mut bytes = 0;
     std::future::poll_fn(|cx| {
-        while bytes < HELD_BYTES {
-            match held.poll_piece(cx) {
-                Poll::Ready(Some(len)) => bytes += len,
-                Poll::Ready(None) => break,
-                Poll::Pending => return Poll::Pending,
-            }
+        while bytes < HELD_BYTES
+            && let Some(len) = ready!(held.poll_piece(cx))
+        {
+            bytes += len;
         }
         Poll::Ready(())
     })
@@ -59,9 +55,7 @@ impl Held {
         let Some(rest) = &mut self.rest else {
             return Poll::Ready(None);
         };
-        let Poll::Ready(next) = Pin::new(&mut *rest).poll_frame(cx) else {
-            return Poll::Pending;
-        };
+        let next = ready!(Pin::new(&mut *rest).poll_frame(cx));
         let is_last = !matches!(next, Some(Ok(_))) || rest.is_end_stream();
         let data = next
             .as_ref()
@@ -96,40 +90,27 @@ impl http_body::Body for Held {
 
     /// Of what was not passed on yet.
     fn size_hint(&self) -> SizeHint {
-        let mut hint = match &self.rest {
+        let hint = match &self.rest {
             Some(rest) => rest.size_hint(),
             // What was not announced is not: the answer stays as the API server framed it.
             None => SizeHint::default(),
         };
         let pieces = self.pieces.iter().filter_map(|piece| piece.as_ref().ok());
-        let held: usize = pieces
-            .filter_map(|frame| frame.data_ref().map(Bytes::len))
-            .sum();
-        if let Some(upper) = hint.upper() {
-            hint.set_upper(upper + held as u64);
-        }
-        hint.set_lower(hint.lower() + held as u64);
-        hint
+        let held = pieces.filter_map(|frame| frame.data_ref().map(Bytes::len));
+        body::with_held(hint, held.sum())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::StreamBody;
+    use http_body::Frame;
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::body;
 
     fn response() -> (mpsc::UnboundedSender<Piece>, Response<Body>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
-            Some((receiver.recv().await?, receiver))
-        });
-        (
-            sender,
-            Response::new(StreamBody::new(frames).boxed_unsync()),
-        )
+        let (sender, body) = body::sent();
+        (sender, Response::new(body))
     }
 
     fn piece(len: usize) -> Piece {

@@ -91,16 +91,28 @@ impl State {
         if read_alone.any(|(id, seen)| is_older(collection, part, id, seen)) {
             return true;
         }
-        // Who has read a scope may have been shown whatever is known of it.
-        let newer = self.collections.of(&resource).filter(|(_, other)| {
-            other.complete
-                && other.resource_version > collection.resource_version
-                && self.grants.has_read(caller, &other.scope, other.form)
-        });
-        let newer: Vec<&Collection> = newer.map(|(_, other)| other).collect();
+        let newer: Vec<&Collection> = self
+            .read_since(caller, &resource, collection.resource_version)
+            .collect();
         let mut others = newer.iter();
         others.any(|other| shows_older(collection, part, other))
             || self.holds_more(collection, part, &newer)
+    }
+
+    /// The collections of the resource that this caller has read and that are newer than that: who has read a scope may have
+    /// been shown whatever is known of it.
+    fn read_since(
+        &self,
+        caller: &ServiceAccount,
+        resource: &GroupResource,
+        resource_version: u64,
+    ) -> impl Iterator<Item = &Collection> {
+        let lists = self.collections.of(resource).map(|(_, list)| list);
+        lists.filter(move |list| {
+            list.complete
+                && list.resource_version > resource_version
+                && self.grants.has_read(caller, &list.scope, list.form)
+        })
     }
 
     /// Whether something in it would be in one of `newer` as well, and is not any more.
@@ -143,13 +155,7 @@ impl State {
             None => Narrowing::of_scope(&list.scope, fact.form)
                 .is_some_and(|chosen| chosen.holds(id, &fact.traits)),
         };
-        let mut lists = self.collections.of(resource).map(|(_, list)| list);
-        lists.any(|list| {
-            list.complete
-                && list.resource_version > until
-                && self.grants.has_read(caller, &list.scope, list.form)
-                && is_over(list)
-        })
+        self.read_since(caller, resource, until).any(is_over)
     }
 }
 

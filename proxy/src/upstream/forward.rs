@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
 
 use super::headers::Outgoing;
@@ -35,7 +35,6 @@ impl Forward<'_> {
         request: Request<Body>,
         servers: impl Iterator<Item = Arc<Server>>,
     ) -> Result<Response<Body>, Failure> {
-        let client = request.version();
         let mut outgoing = Outgoing::new(request);
         let mut failure = Failure::NotSent;
         let mut quiet_since = Instant::now();
@@ -54,10 +53,7 @@ impl Forward<'_> {
                 limit: self.answer_timeout,
                 read: self.class.is_read(),
             };
-            match self
-                .ask(&patience, asked_at, (client, &epoch), &mut outgoing)
-                .await
-            {
+            match self.ask(&patience, asked_at, &epoch, &mut outgoing).await {
                 Ok(response) => return Ok(response),
                 Err(why) => failure = why,
             }
@@ -79,13 +75,13 @@ impl Forward<'_> {
         &self,
         patience: &Patience<'_>,
         asked_at: Instant,
-        (client, epoch): (Version, &CancellationToken),
+        epoch: &CancellationToken,
         outgoing: &mut Outgoing,
     ) -> Result<Response<Body>, Failure> {
         let server = patience.server;
         tokio::select! {
             biased;
-            result = self.exchange(server, (client, epoch), outgoing) => return result,
+            result = self.exchange(server, epoch, outgoing) => return result,
             // Cancelling the exchange drops the request's stream: the server is gone, or as good as.
             () = epoch.cancelled() => {}
             () = patience.is_over() => {
@@ -101,13 +97,13 @@ impl Forward<'_> {
     async fn exchange(
         &self,
         server: &Arc<Server>,
-        (client, epoch): (Version, &CancellationToken),
+        epoch: &CancellationToken,
         outgoing: &mut Outgoing,
     ) -> Result<Response<Body>, Failure> {
         let mut failure = Failure::NotSent;
         for _ in 0..MAX_TRIES {
             let started = Instant::now();
-            let asked = (self.class, client);
+            let asked = (self.class, outgoing.client);
             let checkout = self.pool.checkout(server, self.lane, asked, epoch);
             let lease = match checkout.await {
                 Ok(lease) => lease,

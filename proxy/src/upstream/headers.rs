@@ -63,6 +63,8 @@ pub(super) fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
 /// A request on its way out, which may have to be written more than once.
 pub(super) struct Outgoing {
     method: Method,
+    /// What the client's own connection speaks.
+    pub(super) client: Version,
     target: PathAndQuery,
     authority: Option<Authority>,
     headers: HeaderMap,
@@ -83,6 +85,7 @@ impl Outgoing {
         let bodiless = http_body::Body::is_end_stream(&body);
         Self {
             method: parts.method,
+            client: parts.version,
             target: parts
                 .uri
                 .path_and_query()

@@ -33,6 +33,14 @@ fn lane() -> Lane {
     Lane::Connection(ConnectionId(1))
 }
 
+fn caller(name: &str) -> Lane {
+    Lane::Caller(ServiceAccount {
+        namespace: "a".to_owned(),
+        name: name.to_owned(),
+        uid: name.to_owned(),
+    })
+}
+
 fn get(path: &str) -> Request<Body> {
     Request::get(path)
         .header("host", "kubernetes.default.svc")
@@ -71,6 +79,16 @@ async fn until(upstream: &Upstream, wanted: Uplink) {
     tokio::time::timeout(PATIENCE, turned)
         .await
         .unwrap_or_else(|_| panic!("{wanted:?} within {PATIENCE:?}"));
+}
+
+/// An answer that goes on for so long, and brings nothing.
+fn going_on(life: Duration) -> Response<Body> {
+    let (sender, body) = open_body();
+    tokio::spawn(async move {
+        tokio::time::sleep(life).await;
+        drop(sender);
+    });
+    Response::new(body)
 }
 
 /// A body that stays open as long as the returned sender.
@@ -122,15 +140,10 @@ async fn lanes_do_not_share_connections_and_one_lane_does() {
     let ca = Ca::new();
     let far_end = FarEnd::start(&ca, BOTH, |_| async { ok("{}") }).await;
     let upstream = ca.upstream(&[&far_end]);
-    let caller = Lane::Caller(ServiceAccount {
-        namespace: "a".to_owned(),
-        name: "b".to_owned(),
-        uid: "c".to_owned(),
-    });
     for lane in [
         Lane::Connection(ConnectionId(1)),
         Lane::Connection(ConnectionId(2)),
-        caller,
+        caller("b"),
     ] {
         for _ in 0..3 {
             let response = upstream.forward(&lane, get("/api"), Class::Mutating).await;
@@ -143,15 +156,7 @@ async fn lanes_do_not_share_connections_and_one_lane_does() {
 #[tokio::test]
 async fn a_burst_on_one_lane_dials_once_and_watches_beyond_its_streams_make_a_second_connection() {
     let ca = Ca::new();
-    let far_end = FarEnd::start(&ca, BOTH, |_| async {
-        let (sender, body) = open_body();
-        tokio::spawn(async move {
-            tokio::time::sleep(PATIENCE).await;
-            drop(sender);
-        });
-        Response::new(body)
-    })
-    .await;
+    let far_end = FarEnd::start(&ca, BOTH, |_| async { going_on(PATIENCE) }).await;
     let upstream = ca.upstream(&[&far_end]);
     let lane = lane();
     let watches = (0..100).map(|_| upstream.forward(&lane, get("/watch"), Class::LongRunning));

@@ -4,22 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::{Response, Version};
+use http::Version;
 
 use super::far_end::{Ca, FarEnd};
-use super::{BOTH, PATIENCE, get, ok, open_body, post, text};
-use crate::identity::{ConnectionId, ServiceAccount};
+use super::{BOTH, PATIENCE, get, going_on, ok, post, text};
+use crate::identity::ConnectionId;
 use crate::upstream::{Class, Lane, Upstream};
 
 /// As many as make a caller busy, and a connection beside.
 const MANY: usize = 20;
 
 fn caller() -> Lane {
-    Lane::Caller(ServiceAccount {
-        namespace: "a".to_owned(),
-        name: "b".to_owned(),
-        uid: "c".to_owned(),
-    })
+    super::caller("b")
 }
 
 async fn far_end(ca: &Ca) -> Arc<FarEnd> {
@@ -109,15 +105,10 @@ async fn who_asks_seldom_or_is_not_known_has_none() {
 async fn an_answer_that_goes_on_keeps_its_connection_and_another_is_made() {
     let ca = Ca::new();
     let far_end = FarEnd::start(&ca, BOTH, |request| async move {
-        if request.uri().path() == "/api" {
-            return ok("{}");
+        match request.uri().path() {
+            "/api" => ok("{}"),
+            _ => going_on(PATIENCE),
         }
-        let (sender, body) = open_body();
-        tokio::spawn(async move {
-            tokio::time::sleep(PATIENCE).await;
-            drop(sender);
-        });
-        Response::new(body)
     })
     .await;
     let upstream = ca.upstream(&[&far_end]);

@@ -8,9 +8,9 @@ use http::Request;
 use hyper::body::Incoming;
 
 use super::far_end::{Ca, FarEnd};
-use super::{BOTH, HTTP1, PATIENCE, get, ok, open_body, run, text, until};
+use super::{BOTH, HTTP1, PATIENCE, caller, get, going_on, ok, run, text, until};
 use crate::body::Body;
-use crate::identity::{ConnectionId, ServiceAccount};
+use crate::identity::ConnectionId;
 use crate::policy::{Failure, Uplink};
 use crate::upstream::{Class, Lane, Upstream};
 
@@ -21,26 +21,13 @@ fn unknown(number: u64) -> Lane {
     Lane::Connection(ConnectionId(number))
 }
 
-fn caller(name: &str) -> Lane {
-    Lane::Caller(ServiceAccount {
-        namespace: "a".to_owned(),
-        name: name.to_owned(),
-        uid: name.to_owned(),
-    })
-}
-
 /// `/watch` stays open, all else is answered.
 async fn far_end(ca: &Ca, protocols: &[&str]) -> Arc<FarEnd> {
     FarEnd::start(ca, protocols, |request: Request<Incoming>| async move {
-        if request.uri().path() != "/watch" {
-            return ok("{}");
+        match request.uri().path() {
+            "/watch" => going_on(6 * PATIENCE),
+            _ => ok("{}"),
         }
-        let (sender, body) = open_body();
-        tokio::spawn(async move {
-            tokio::time::sleep(6 * PATIENCE).await;
-            drop(sender);
-        });
-        http::Response::new(body)
     })
     .await
 }

@@ -5,20 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::far_end::{Ca, FarEnd};
-use super::{BOTH, HTTP1, PATIENCE, get, ok, text};
-use crate::identity::{ConnectionId, ServiceAccount};
+use super::{BOTH, HTTP1, PATIENCE, caller, get, ok, text};
+use crate::identity::ConnectionId;
 use crate::upstream::{Class, Lane, Upstream};
 
 async fn far_end(ca: &Ca, protocols: &[&str]) -> Arc<FarEnd> {
     FarEnd::start(ca, protocols, |_| async { ok("{}") }).await
-}
-
-fn caller(name: &str) -> Lane {
-    Lane::Caller(ServiceAccount {
-        namespace: "a".to_owned(),
-        name: name.to_owned(),
-        uid: name.to_owned(),
-    })
 }
 
 async fn ask(upstream: &Upstream, lane: &Lane) {
