@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aws_lc_rs::digest;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED,
     EcdsaVerificationAlgorithm, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
@@ -12,7 +13,6 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use super::UnknownReason;
 use super::remembered::Remembered;
@@ -91,7 +91,8 @@ impl Keyring {
 
     /// Everything about a token that neither time nor place changes.
     pub(super) fn verify(&self, token: &str) -> Result<Arc<Verified>, UnknownReason> {
-        let digest = Sha256::digest(token).into();
+        let mut digest = [0; digest::SHA256_OUTPUT_LEN];
+        digest.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
         self.verdicts.get_or_reach(digest, || {
             let find = |kid: &str| {
                 let key = self.keys.get(kid);

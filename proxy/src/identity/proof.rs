@@ -41,12 +41,18 @@ fn token_of(line: &str) -> Option<&str> {
 }
 
 fn is_compact_jws(token: &str) -> bool {
-    let base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    let parts: Vec<&str> = token.splitn(4, '.').collect();
-    parts.len() == 3
-        && parts
-            .iter()
-            .all(|part| !part.is_empty() && part.bytes().all(base64url))
+    let mut parts = token.split('.');
+    let three = [parts.next(), parts.next(), parts.next()];
+    parts.next().is_none()
+        && three
+            .into_iter()
+            .all(|part| part.is_some_and(|part| !part.is_empty() && is_base64url(part.as_bytes())))
+}
+
+/// Every byte is looked at, so that several can be at once.
+fn is_base64url(bytes: &[u8]) -> bool {
+    let is = |byte: u8| byte.is_ascii_alphanumeric() | (byte == b'-') | (byte == b'_');
+    bytes.iter().fold(true, |all, byte| all & is(*byte))
 }
 
 fn has_websocket_token(headers: &HeaderMap) -> bool {

@@ -1,6 +1,5 @@
 //! Objects in JSON: the metadata, the TypeMeta, one watch event.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -16,25 +15,15 @@ const EVENT: WireError = WireError::Malformed("JSON watch event");
 /// The kind whose `code` is read.
 const STATUS: &str = "Status";
 
-/// Null stands for absent, as the API machinery reads it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata<'a> {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-    #[serde(borrow)]
-    resource_version: Option<Cow<'a, str>>,
-    labels: Option<BTreeMap<String, String>>,
-    #[serde(borrow)]
-    annotations: Option<Annotations<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Annotations<'a> {
-    #[serde(borrow, rename = "k8s.io/initial-events-end")]
-    initial_events_end: Option<Cow<'a, str>>,
-}
+/// What is read of an object's `metadata`. Its last and longest member by far, `managedFields`, is only passed over.
+const READ_OF_METADATA: [&[u8]; 6] = [
+    b"name",
+    b"namespace",
+    b"uid",
+    b"resourceVersion",
+    b"labels",
+    b"annotations",
+];
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -136,20 +125,56 @@ fn read_meta_until<'o>(
 }
 
 fn put_metadata(metadata: &[u8], meta: &mut ObjectMeta) -> Result<(), WireError> {
-    let metadata: Option<Metadata<'_>> = serde_json::from_slice(metadata).map_err(|_| OBJECT)?;
-    let Some(metadata) = metadata else {
+    if metadata == b"null" {
         return Ok(());
-    };
-    meta.name = metadata.name.unwrap_or_default();
-    meta.namespace = metadata.namespace.unwrap_or_default();
-    meta.uid = metadata.uid.unwrap_or_default();
-    meta.resource_version = decimal(&metadata.resource_version.unwrap_or_default());
-    meta.labels = metadata.labels.unwrap_or_default().into_iter().collect();
-    meta.initial_events_end = metadata
-        .annotations
-        .and_then(|annotations| annotations.initial_events_end)
-        .is_some_and(|value| value == "true");
+    }
+    let mut seen = [false; READ_OF_METADATA.len()];
+    for member in Members::of(metadata) {
+        let (key, value) = member.map_err(|NotAnObject| OBJECT)?;
+        let Some(place) = READ_OF_METADATA.iter().position(|read| *read == &*key) else {
+            continue;
+        };
+        // Another reader might take the other one.
+        if std::mem::replace(&mut seen[place], true) {
+            return Err(OBJECT);
+        }
+        match READ_OF_METADATA[place] {
+            b"name" => meta.name = read_string(value).map_err(|_| OBJECT)?,
+            b"namespace" => meta.namespace = read_string(value).map_err(|_| OBJECT)?,
+            b"uid" => meta.uid = read_string(value).map_err(|_| OBJECT)?,
+            b"resourceVersion" => {
+                meta.resource_version = decimal(&read_string(value).map_err(|_| OBJECT)?);
+            }
+            b"labels" => meta.labels = read_labels(value)?,
+            _ => meta.initial_events_end = ends_initial_events(value)?,
+        }
+    }
     Ok(())
+}
+
+/// By key; of one that stands there twice the last, as Go reads it.
+fn read_labels(value: &[u8]) -> Result<Vec<(String, String)>, WireError> {
+    let labels: Option<BTreeMap<String, String>> =
+        serde_json::from_slice(value).map_err(|_| OBJECT)?;
+    Ok(labels.unwrap_or_default().into_iter().collect())
+}
+
+fn ends_initial_events(annotations: &[u8]) -> Result<bool, WireError> {
+    let mut ends = None;
+    if annotations == b"null" {
+        return Ok(false);
+    }
+    for member in Members::of(annotations) {
+        let (key, value) = member.map_err(|NotAnObject| OBJECT)?;
+        if *key == *super::INITIAL_EVENTS_END
+            && ends
+                .replace(read_string(value).map_err(|_| OBJECT)?)
+                .is_some()
+        {
+            return Err(OBJECT);
+        }
+    }
+    Ok(ends.is_some_and(|value| value == "true"))
 }
 
 fn is_table(meta: &ObjectMeta) -> bool {
@@ -283,6 +308,49 @@ mod tests {
     fn an_object_has_one_kind_even_if_it_is_null() {
         let item = Bytes::from_static(br#"{"a":1,"kind":null}"#);
         assert_eq!(with_type_meta(&item, "v1", "K"), item);
+    }
+
+    fn meta_of(metadata: &str) -> Result<ObjectMeta, WireError> {
+        read_item_meta(format!("{{\"spec\":{{}},\"metadata\":{metadata}}}").as_bytes())
+    }
+
+    #[test]
+    fn of_the_metadata_is_read_what_is_asked_for_wherever_it_stands() {
+        let meta = meta_of(
+            r#" {"managedFields":[{"name":"x"}], "n\u0061me": "a","uid":null,"labels":{"b":"2","a":"1","b":"3"},
+                "annotations":{"x":7,"k8s.io/initial-events-end":"true"},"resourceVersion":"12","namespace":"n"}"#,
+        );
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let expected = ObjectMeta {
+            name: "a".to_owned(),
+            namespace: "n".to_owned(),
+            resource_version: 12,
+            labels: vec![pair("a", "1"), pair("b", "3")],
+            initial_events_end: true,
+            ..ObjectMeta::default()
+        };
+        assert_eq!(meta, Ok(expected));
+        for nothing in ["null", "{}", r#"{"labels":null,"annotations":null}"#] {
+            assert_eq!(meta_of(nothing), Ok(ObjectMeta::default()), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn metadata_that_two_readers_may_read_in_two_ways_is_refused() {
+        for metadata in [
+            r#"{"name":"a","name":"b"}"#,
+            r#"{"name":"a","n\u0061me":"b"}"#,
+            r#"{"labels":{},"labels":{}}"#,
+            r#"{"annotations":{"k8s.io/initial-events-end":"true","k8s.io/initial-events-end":"false"}}"#,
+            r#"{"name":1}"#,
+            r#"{"labels":[]}"#,
+            r#"{"annotations":7}"#,
+            r#"{"resourceVersion":12}"#,
+            r#"["a"]"#,
+            r#""a""#,
+        ] {
+            assert_eq!(meta_of(metadata), Err(OBJECT), "{metadata}");
+        }
     }
 
     #[test]
