@@ -12,6 +12,13 @@ use super::{EventType, ListHead, ObjectMeta, WatchEvent, WireError, decimal, tab
 
 const OBJECT: WireError = WireError::Malformed("JSON object");
 const EVENT: WireError = WireError::Malformed("JSON watch event");
+
+impl From<NotAnObject> for WireError {
+    fn from(NotAnObject: NotAnObject) -> Self {
+        OBJECT
+    }
+}
+
 /// The kind whose `code` is read.
 const STATUS: &str = "Status";
 
@@ -38,12 +45,16 @@ struct ListMeta {
 ///
 /// What comes after it is not looked at, unless it may say more: [`check`] is for what is to be kept.
 pub(super) fn read_meta(object: &[u8]) -> Result<ObjectMeta, WireError> {
+    read_meta_of(&mut Members::of(object))
+}
+
+fn read_meta_of(members: &mut Members<'_>) -> Result<ObjectMeta, WireError> {
     let is_all = |meta: &ObjectMeta| {
         let is_typed = !meta.kind.is_empty() && !meta.api_version.is_empty();
         is_typed && meta.kind != STATUS && !is_table(meta)
     };
     let mut rows = None;
-    let mut meta = read_meta_until(object, is_all, &mut rows)?;
+    let mut meta = read_meta_until(members, is_all, &mut rows)?;
     if is_table(&meta) {
         let row = match rows.map(table::only_row) {
             Some(Ok(row)) => table::read_row_meta(row.get().as_bytes())?,
@@ -61,7 +72,7 @@ pub(super) fn read_meta(object: &[u8]) -> Result<ObjectMeta, WireError> {
 /// As [`read_meta`], of a list's item, which is no Table and may have no TypeMeta. One that stands after its metadata, where nobody writes it, is
 /// not found, and such an item not kept.
 pub(super) fn read_item_meta(item: &[u8]) -> Result<ObjectMeta, WireError> {
-    read_meta_until(item, |_| true, &mut None)
+    read_meta_until(&mut Members::of(item), |_| true, &mut None)
 }
 
 /// Every byte of it is JSON, and whoever reads it finds the metadata that was read here: see [`check_head`].
@@ -76,8 +87,8 @@ pub(super) fn check(object: &[u8], bare: bool) -> Result<(), WireError> {
 /// `bare`, is TypeMeta after its metadata.
 pub(super) fn check_head(object: &[u8], bare: bool) -> Result<(), WireError> {
     let mut seen = [false; 3];
-    for member in Members::of(object) {
-        let (key, _) = member.map_err(|NotAnObject| OBJECT)?;
+    let mut members = Members::of(object);
+    while let Some(key) = members.next_key()? {
         let place = match &*key {
             b"metadata" => 0,
             b"apiVersion" | b"kind" if bare && seen[0] => return Err(OBJECT),
@@ -94,24 +105,23 @@ pub(super) fn check_head(object: &[u8], bare: bool) -> Result<(), WireError> {
 
 /// Reads on after the metadata until that `is_all`. `rows`: what has that key, if it went by.
 fn read_meta_until<'o>(
-    object: &'o [u8],
+    members: &mut Members<'o>,
     is_all: impl Fn(&ObjectMeta) -> bool,
     rows: &mut Option<&'o [u8]>,
 ) -> Result<ObjectMeta, WireError> {
     let mut meta = ObjectMeta::default();
     let (mut has_metadata, mut code) = (false, None);
-    for member in Members::of(object) {
-        let (key, value) = member.map_err(|NotAnObject| OBJECT)?;
+    while let Some(key) = members.next_key()? {
         match &*key {
-            b"apiVersion" => meta.api_version = read_string(value).map_err(|_| OBJECT)?,
-            b"kind" => meta.kind = read_string(value).map_err(|_| OBJECT)?,
+            b"apiVersion" => meta.api_version = text(members)?,
+            b"kind" => meta.kind = text(members)?,
             b"metadata" => {
-                put_metadata(value, &mut meta)?;
+                each_inside(members, |metadata| put_metadata(metadata, &mut meta))?;
                 has_metadata = true;
             }
             // Some kinds of custom resources have fields of these names, too, of any type.
-            b"code" => code = Some(value),
-            b"rows" => *rows = Some(value),
+            b"code" => code = Some(members.value()?),
+            b"rows" => *rows = Some(members.value()?),
             _ => {}
         }
         if has_metadata && is_all(&meta) {
@@ -124,13 +134,27 @@ fn read_meta_until<'o>(
     Ok(meta)
 }
 
-fn put_metadata(metadata: &[u8], meta: &mut ObjectMeta) -> Result<(), WireError> {
-    if metadata == b"null" {
-        return Ok(());
-    }
+/// What `read` does with the object that comes next, if it is not null.
+fn each_inside<'o>(
+    members: &mut Members<'o>,
+    read: impl FnOnce(&mut Members<'o>) -> Result<(), WireError>,
+) -> Result<(), WireError> {
+    let Some(mut inner) = members.enter() else {
+        return (members.value()? == b"null").then_some(()).ok_or(OBJECT);
+    };
+    read(&mut inner)?;
+    members.leave(inner)?;
+    Ok(())
+}
+
+/// A string that comes next, or null for the empty one.
+fn text(members: &mut Members<'_>) -> Result<String, WireError> {
+    read_string(members.value()?).map_err(|_| OBJECT)
+}
+
+fn put_metadata(metadata: &mut Members<'_>, meta: &mut ObjectMeta) -> Result<(), WireError> {
     let mut seen = [false; READ_OF_METADATA.len()];
-    for member in Members::of(metadata) {
-        let (key, value) = member.map_err(|NotAnObject| OBJECT)?;
+    while let Some(key) = metadata.next_key()? {
         let Some(place) = READ_OF_METADATA.iter().position(|read| *read == &*key) else {
             continue;
         };
@@ -139,14 +163,15 @@ fn put_metadata(metadata: &[u8], meta: &mut ObjectMeta) -> Result<(), WireError>
             return Err(OBJECT);
         }
         match READ_OF_METADATA[place] {
-            b"name" => meta.name = read_string(value).map_err(|_| OBJECT)?,
-            b"namespace" => meta.namespace = read_string(value).map_err(|_| OBJECT)?,
-            b"uid" => meta.uid = read_string(value).map_err(|_| OBJECT)?,
-            b"resourceVersion" => {
-                meta.resource_version = decimal(&read_string(value).map_err(|_| OBJECT)?);
-            }
-            b"labels" => meta.labels = read_labels(value)?,
-            _ => meta.initial_events_end = ends_initial_events(value)?,
+            b"name" => meta.name = text(metadata)?,
+            b"namespace" => meta.namespace = text(metadata)?,
+            b"uid" => meta.uid = text(metadata)?,
+            b"resourceVersion" => meta.resource_version = decimal(&text(metadata)?),
+            b"labels" => meta.labels = read_labels(metadata.value()?)?,
+            _ => each_inside(metadata, |annotations| {
+                meta.initial_events_end = ends_initial_events(annotations)?;
+                Ok(())
+            })?,
         }
     }
     Ok(())
@@ -159,18 +184,10 @@ fn read_labels(value: &[u8]) -> Result<Vec<(String, String)>, WireError> {
     Ok(labels.unwrap_or_default().into_iter().collect())
 }
 
-fn ends_initial_events(annotations: &[u8]) -> Result<bool, WireError> {
+fn ends_initial_events(annotations: &mut Members<'_>) -> Result<bool, WireError> {
     let mut ends = None;
-    if annotations == b"null" {
-        return Ok(false);
-    }
-    for member in Members::of(annotations) {
-        let (key, value) = member.map_err(|NotAnObject| OBJECT)?;
-        if *key == *super::INITIAL_EVENTS_END
-            && ends
-                .replace(read_string(value).map_err(|_| OBJECT)?)
-                .is_some()
-        {
+    while let Some(key) = annotations.next_key()? {
+        if *key == *super::INITIAL_EVENTS_END && ends.replace(text(annotations)?).is_some() {
             return Err(OBJECT);
         }
     }
@@ -183,19 +200,28 @@ fn is_table(meta: &ObjectMeta) -> bool {
 
 /// Reads the one value in `frame`; of its object, what [`read_meta`] reads.
 pub(super) fn read_event(frame: Bytes) -> Result<WatchEvent, WireError> {
+    let event = |NotAnObject| EVENT;
     let (mut kind, mut object) = (None, None);
-    for member in Members::of(&frame) {
-        let (key, value) = member.map_err(|NotAnObject| EVENT)?;
+    let mut members = Members::of(&frame);
+    while let Some(key) = members.next_key().map_err(event)? {
         match &*key {
-            b"type" => kind = EventType::parse(&read_string(value).map_err(|_| EVENT)?),
-            b"object" => object = Some(frame.slice_ref(value)),
+            b"type" => {
+                let name = read_string(members.value().map_err(event)?);
+                kind = EventType::parse(&name.map_err(|_| EVENT)?);
+            }
+            b"object" => {
+                let mut inner = members.enter().ok_or(EVENT)?;
+                let meta = read_meta_of(&mut inner)?;
+                let value = members.leave(inner).map_err(event)?;
+                object = Some((meta, frame.slice_ref(value)));
+            }
             _ => {}
         }
     }
-    let (kind, object) = kind.zip(object).ok_or(EVENT)?;
+    let (kind, (meta, object)) = kind.zip(object).ok_or(EVENT)?;
     Ok(WatchEvent {
         kind,
-        meta: read_meta(&object)?.into(),
+        meta: meta.into(),
         object,
         frame,
     })

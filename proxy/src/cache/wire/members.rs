@@ -6,20 +6,23 @@ use super::scan::{ValueScanner, leading_space};
 
 /// Where a value ends is found by its quotes and brackets; whether it is JSON is for whoever reads it.
 pub(super) struct Members<'o> {
+    /// From the object's brace on.
+    whole: &'o [u8],
     rest: &'o [u8],
     next: Next,
+    /// More may follow the object.
+    is_inner: bool,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// The opening brace has gone by.
-    First,
-    More,
+    Brace,
+    /// Of the key that came last.
+    Value,
+    MoreOrEnd,
     /// The object ended, or was none.
     Nothing,
 }
-
-/// A key without its quotes, and the value as it was written.
-pub(super) type Member<'o> = (Cow<'o, [u8]>, &'o [u8]);
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotAnObject;
@@ -27,26 +30,101 @@ pub(super) struct NotAnObject;
 impl<'o> Members<'o> {
     /// Of an object with nothing but white space around it.
     pub(super) fn of(object: &'o [u8]) -> Self {
+        Self::at(object, false)
+    }
+
+    fn at(object: &'o [u8], is_inner: bool) -> Self {
         Self {
+            whole: object,
             rest: object,
-            next: Next::First,
+            next: Next::Brace,
+            is_inner,
         }
     }
 
-    fn step(&mut self) -> Option<Member<'o>> {
-        let key = self.value()?;
-        let key = key.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-        self.symbol(b':')?;
-        let value = self.value()?;
-        Some((unescaped(key)?, value))
+    /// The next key, without its quotes; the value before it is passed over if nobody asked for it. `None`: there is no more.
+    pub(super) fn next_key(&mut self) -> Result<Option<Cow<'o, [u8]>>, NotAnObject> {
+        if self.next == Next::Value {
+            self.value()?;
+        }
+        let key = match std::mem::replace(&mut self.next, Next::Nothing) {
+            Next::Brace => self.symbol(b'{').and_then(|()| self.key_or_end(true)),
+            Next::MoreOrEnd => self.key_or_end(false),
+            Next::Value | Next::Nothing => Some(None),
+        };
+        let key = key.ok_or(NotAnObject)?;
+        if key.is_some() {
+            self.next = Next::Value;
+        }
+        Ok(key)
     }
 
-    fn value(&mut self) -> Option<&'o [u8]> {
+    /// The value of the key that came last, as it was written.
+    pub(super) fn value(&mut self) -> Result<&'o [u8], NotAnObject> {
+        let next = std::mem::replace(&mut self.next, Next::Nothing);
+        let value = (next == Next::Value).then(|| self.scanned()).flatten();
+        let value = value.ok_or(NotAnObject)?;
+        self.next = Next::MoreOrEnd;
+        Ok(value)
+    }
+
+    /// The members of the value of the key that came last, to be given back to [`leave`](Self::leave). `None`: it is no object.
+    pub(super) fn enter(&mut self) -> Option<Self> {
+        self.skip_space();
+        let is_object = self.next == Next::Value && self.rest.first() == Some(&b'{');
+        is_object.then(|| Self::at(self.rest, true))
+    }
+
+    /// That value as it was written; what nobody read of it is passed over.
+    pub(super) fn leave(&mut self, inner: Self) -> Result<&'o [u8], NotAnObject> {
+        let rest = inner.after().ok_or(NotAnObject)?;
+        self.rest = rest;
+        self.next = Next::MoreOrEnd;
+        Ok(&inner.whole[..inner.whole.len() - rest.len()])
+    }
+
+    /// What follows the object.
+    fn after(&self) -> Option<&'o [u8]> {
+        let mut scanner = match self.next {
+            Next::Nothing => return Some(self.rest),
+            Next::Brace => ValueScanner::new(),
+            Next::Value | Next::MoreOrEnd => ValueScanner::inside(),
+        };
+        Some(&self.rest[scanner.scan(self.rest)?..])
+    }
+
+    /// `Some(None)`: the object ends. `None`: neither comes next.
+    fn key_or_end(&mut self, is_first: bool) -> Option<Option<Cow<'o, [u8]>>> {
+        self.skip_space();
+        if self.rest.first() == Some(&b'}') {
+            return self.end().map(|()| None);
+        }
+        if !is_first {
+            self.symbol(b',')?;
+        }
+        let key = self.key()?;
+        self.symbol(b':')?;
+        Some(Some(key))
+    }
+
+    /// The value that comes next.
+    fn scanned(&mut self) -> Option<&'o [u8]> {
         self.skip_space();
         let end = ValueScanner::new().scan(self.rest)?;
         let (value, rest) = self.rest.split_at(end);
         self.rest = rest;
         Some(value)
+    }
+
+    fn key(&mut self) -> Option<Cow<'o, [u8]>> {
+        self.skip_space();
+        let text = self.rest.strip_prefix(b"\"")?;
+        let mark = memchr::memchr2(b'"', b'\\', text)?;
+        if text[mark] == b'"' {
+            self.rest = &text[mark + 1..];
+            return Some(Cow::Borrowed(&text[..mark]));
+        }
+        unescaped(self.scanned()?)
     }
 
     fn symbol(&mut self, symbol: u8) -> Option<()> {
@@ -58,6 +136,9 @@ impl<'o> Members<'o> {
     /// The last brace, and nothing after it.
     fn end(&mut self) -> Option<()> {
         self.symbol(b'}')?;
+        if self.is_inner {
+            return Some(());
+        }
         self.skip_space();
         self.rest.is_empty().then_some(())
     }
@@ -65,45 +146,11 @@ impl<'o> Members<'o> {
     fn skip_space(&mut self) {
         self.rest = &self.rest[leading_space(self.rest)..];
     }
-
-    fn ends_here(&mut self) -> bool {
-        self.skip_space();
-        self.rest.first() == Some(&b'}')
-    }
-}
-
-impl<'o> Iterator for Members<'o> {
-    type Item = Result<Member<'o>, NotAnObject>;
-
-    /// Ends after an error.
-    fn next(&mut self) -> Option<Self::Item> {
-        let member = match std::mem::replace(&mut self.next, Next::Nothing) {
-            Next::Nothing => return None,
-            Next::First => self.symbol(b'{').and_then(|()| match self.ends_here() {
-                true => self.end().map(|()| None),
-                false => self.step().map(Some),
-            }),
-            Next::More if self.ends_here() => self.end().map(|()| None),
-            Next::More => self.symbol(b',').and_then(|()| self.step()).map(Some),
-        };
-        match member {
-            Some(None) => None,
-            Some(Some(member)) => {
-                self.next = Next::More;
-                Some(Ok(member))
-            }
-            None => Some(Err(NotAnObject)),
-        }
-    }
 }
 
 /// Nobody escapes a key that is looked for, but it would be that key all the same.
-fn unescaped(key: &[u8]) -> Option<Cow<'_, [u8]>> {
-    if memchr::memchr(b'\\', key).is_none() {
-        return Some(Cow::Borrowed(key));
-    }
-    let quoted = [b"\"", key, b"\""].concat();
-    let text: String = serde_json::from_slice(&quoted).ok()?;
+fn unescaped<'o>(quoted: &[u8]) -> Option<Cow<'o, [u8]>> {
+    let text: String = serde_json::from_slice(quoted).ok()?;
     Some(Cow::Owned(text.into_bytes()))
 }
 
@@ -114,13 +161,25 @@ mod tests {
     /// Keys and values; `None` at the end for what is no object.
     fn members(text: &str) -> Vec<Option<(String, String)>> {
         let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Members::of(text.as_bytes())
-            .map(|member| {
-                member
-                    .ok()
-                    .map(|(key, value)| (text_of(&key), text_of(value)))
-            })
-            .collect()
+        let mut members = Members::of(text.as_bytes());
+        let mut next = || {
+            let Some(key) = members.next_key()? else {
+                return Ok(None);
+            };
+            let value = members.value()?;
+            Ok::<_, NotAnObject>(Some((text_of(&key), text_of(value))))
+        };
+        let mut found = Vec::new();
+        loop {
+            match next() {
+                Ok(Some(member)) => found.push(Some(member)),
+                Ok(None) => return found,
+                Err(NotAnObject) => {
+                    found.push(None);
+                    return found;
+                }
+            }
+        }
     }
 
     fn some(members: &[(&str, &str)]) -> Vec<Option<(String, String)>> {
@@ -167,6 +226,56 @@ mod tests {
             let members = members(text);
             assert_eq!(members.len(), before + 1, "{text}");
             assert_eq!(members.last(), Some(&None), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_reads_is_passed_over() {
+        let text = r#"{"a":{"b":[1,{"c":"}"}],"d":2},"e":{} ,"f":"g"}"#;
+        // So many keys of the inner object are read.
+        for read in 0..4 {
+            let mut members = Members::of(text.as_bytes());
+            assert_eq!(
+                members.next_key().expect("a key").as_deref(),
+                Some(&b"a"[..])
+            );
+            let mut inner = members.enter().expect("an object");
+            for _ in 0..read {
+                inner.next_key().expect("an object");
+            }
+            let whole = members.leave(inner).expect("it ends");
+            assert_eq!(whole, br#"{"b":[1,{"c":"}"}],"d":2}"#, "{read}");
+            assert_eq!(
+                members.next_key().expect("a key").as_deref(),
+                Some(&b"e"[..])
+            );
+            let mut inner = members.enter().expect("an object");
+            assert_eq!(inner.next_key(), Ok(None));
+            assert_eq!(members.leave(inner), Ok(&b"{}"[..]));
+            assert_eq!(
+                members.next_key().expect("a key").as_deref(),
+                Some(&b"f"[..])
+            );
+            assert!(members.enter().is_none());
+            assert_eq!(members.value(), Ok(&b"\"g\""[..]));
+            assert_eq!(members.value(), Err(NotAnObject));
+        }
+    }
+
+    #[test]
+    fn an_inner_object_that_does_not_end_is_an_error() {
+        for text in [
+            r#"{"a":{"b":1"#,
+            r#"{"a":{"b""#,
+            r#"{"a":{"#,
+            r#"{"a":{"b":{"#,
+        ] {
+            let mut members = Members::of(text.as_bytes());
+            members.next_key().expect("a key");
+            let mut inner = members.enter().expect("an object");
+            let read = inner.next_key();
+            let is_error = read.is_err() || members.leave(inner) == Err(NotAnObject);
+            assert!(is_error, "{text}");
         }
     }
 }

@@ -25,6 +25,7 @@ pub(super) fn read_json(
     let level = Level {
         fields,
         depth: 0,
+        step: 0,
         found,
     };
     level.deserialize(&mut json).map_err(|_| JSON)?;
@@ -35,6 +36,8 @@ pub(super) fn read_json(
 struct Level<'f> {
     fields: &'static [Field],
     depth: usize,
+    /// Where the step of this depth begins in their ways, which are the same before it.
+    step: usize,
     found: &'f mut Found,
 }
 
@@ -61,9 +64,10 @@ impl<'de> Visitor<'de> for Level<'_> {
         let Self {
             fields,
             depth,
+            step,
             found,
         } = self;
-        while let Some(on_the_way) = map.next_key_seed(Key { fields, depth })? {
+        while let Some((on_the_way, next_step)) = map.next_key_seed(Key { fields, step })? {
             let fields = &fields[on_the_way.clone()];
             match fields {
                 [] => {
@@ -75,6 +79,7 @@ impl<'de> Visitor<'de> for Level<'_> {
                 _ => map.next_value_seed(Level {
                     fields,
                     depth: depth + 1,
+                    step: next_step,
                     found: &mut found[on_the_way],
                 })?,
             }
@@ -83,31 +88,40 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
 }
 
-/// Reads a key as the fields that it is on the way to.
+/// Reads a key as the fields that it is on the way to, and where their next step begins.
 struct Key {
     fields: &'static [Field],
-    depth: usize,
+    step: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Range<usize>;
+    type Value = (Range<usize>, usize);
 
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Range<usize>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
         json.deserialize_str(self)
     }
 }
 
 impl Visitor<'_> for Key {
-    type Value = Range<usize>;
+    type Value = (Range<usize>, usize);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
-    fn visit_str<E>(self, key: &str) -> Result<Range<usize>, E> {
-        Ok(at_step(self.fields, |field| {
-            field.json.split('.').nth(self.depth) == Some(key)
-        }))
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        let end = self.step + key.len();
+        let is_step = |field: &Field| {
+            let way = field.json.as_bytes();
+            way.get(self.step..end) == Some(key.as_bytes())
+                && matches!(way.get(end), None | Some(b'.'))
+        };
+        // One key is one step, even if it has dots of its own.
+        let on_the_way = match at_step(self.fields, is_step) {
+            found if !found.is_empty() && key.contains('.') => self.fields.len()..self.fields.len(),
+            found => found,
+        };
+        Ok((on_the_way, end + 1))
     }
 }
 
