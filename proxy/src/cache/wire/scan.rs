@@ -62,25 +62,6 @@ impl ValueScanner {
     /// How many of `bytes` still belong to the value, once its end is among them; `None` when all of them do and more may follow.
     /// A scalar ends before the delimiter that follows it.
     pub(super) fn scan(&mut self, bytes: &[u8]) -> Option<usize> {
-        #[cfg(target_arch = "x86_64")]
-        if bytes.len() >= BLOCK && has_avx2() {
-            // SAFETY: the CPU has what it is compiled for.
-            #[expect(unsafe_code, reason = "chosen by the CPU that is there")]
-            return unsafe { self.scan_with_avx2(bytes) };
-        }
-        self.scan_blocks(bytes)
-    }
-
-    /// As [`scan`](Self::scan), in fewer instructions: three operands each, and bits counted by one.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-    fn scan_with_avx2(&mut self, bytes: &[u8]) -> Option<usize> {
-        self.scan_blocks(bytes)
-    }
-
-    /// As [`scan`](Self::scan), with what each CPU of this architecture has.
-    #[inline(always)]
-    fn scan_blocks(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let Some(block) = bytes[at..].first_chunk() {
             if let Some(end) = self.block(block) {
@@ -92,7 +73,6 @@ impl ValueScanner {
     }
 
     /// As [`scan`](Self::scan).
-    #[inline(always)]
     fn block(&mut self, block: &[u8; BLOCK]) -> Option<usize> {
         let (began_inside, began_escaped) = match self.state {
             State::Between if self.depth > 0 => (false, false),
@@ -200,14 +180,6 @@ impl ValueScanner {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("bmi1")
-        && is_x86_feature_detected!("bmi2")
-        && is_x86_feature_detected!("popcnt")
-}
-
 /// Where in a block certain bytes are: the first one is the lowest bit.
 struct Marks {
     quotes: u64,
@@ -217,7 +189,6 @@ struct Marks {
 }
 
 impl Marks {
-    #[inline(always)]
     fn of(block: &[u8; BLOCK]) -> Self {
         // Of the four brackets, those of one kind differ in this bit alone, and no other byte becomes one of them by it.
         const CASE: u8 = 0x20;
@@ -247,7 +218,6 @@ impl Marks {
 }
 
 /// Of each bit: whether it and those below it are an odd number. Of quotes: the opening one and what follows it, but not the closing one.
-#[inline(always)]
 fn running_parity(mut bits: u64) -> u64 {
     for width in [1, 2, 4, 8, 16, 32] {
         bits ^= bits << width;
@@ -256,7 +226,6 @@ fn running_parity(mut bits: u64) -> u64 {
 }
 
 /// What follows a backslash that is not itself escaped; and whether that goes for the byte after the last one, too.
-#[inline(always)]
 fn escaped(backslashes: u64, first_is_escaped: bool) -> (u64, bool) {
     /// Each second bit, the lowest one among them.
     const EVEN: u64 = 0x5555_5555_5555_5555;
@@ -278,10 +247,7 @@ mod tests {
     use super::*;
 
     fn end_of(text: &str) -> Option<usize> {
-        let end = ValueScanner::new().scan(text.as_bytes());
-        // Whatever this CPU has.
-        assert_eq!(ValueScanner::new().scan_blocks(text.as_bytes()), end);
-        end
+        ValueScanner::new().scan(text.as_bytes())
     }
 
     #[test]
