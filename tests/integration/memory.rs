@@ -34,7 +34,7 @@ const LEFT_BY_A_STORM: u64 = 4 * MIB;
 /// The disk is not written to for so long: what was learnt is committed.
 const SETTLED: Duration = Duration::from_secs(2);
 /// Freed memory is back by then: it is given back every 10 s, and less often where that takes its time (`runtime::heap`).
-const BACK_WITHIN: Duration = Duration::from_secs(40);
+const BACK_WITHIN: Duration = Duration::from_secs(25);
 
 #[test]
 fn bodies_of_100_mb_pass_and_the_memory_stays_within_its_bound() -> Result<()> {

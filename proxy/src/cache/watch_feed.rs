@@ -207,6 +207,7 @@ impl WatchFeed {
         if resource_version == 0 {
             return Err(NotLearnt::Malformed);
         }
+        self.check_json(event)?;
         let is_marked = event.meta.initial_events_end;
         let ended = self
             .initial
@@ -253,6 +254,16 @@ impl WatchFeed {
         true
     }
 
+    /// Of an event whose object is not kept, but changes what is known.
+    fn check_json(&self, event: &WatchEvent) -> Result<(), NotLearnt> {
+        match self.form.encoding() {
+            Encoding::Json => {
+                wire::check_json(&event.object, false).map_err(|_| NotLearnt::Malformed)
+            }
+            Encoding::Protobuf => Ok(()),
+        }
+    }
+
     /// The stream ends: the upstream does not know the RV that it was to be not older than.
     fn refused(&self, state: &mut State, event: &WatchEvent) {
         let is_known = (1..=self.before.newest).contains(&self.asked);
@@ -270,9 +281,7 @@ impl WatchFeed {
             return Err(NotLearnt::Malformed);
         }
         if event.kind == EventType::Deleted {
-            if self.form.encoding() == Encoding::Json {
-                wire::check_json(&event.object, false).map_err(|_| NotLearnt::Malformed)?;
-            }
+            self.check_json(event)?;
             self.deleted(state, event, id, now);
             return Ok(());
         }

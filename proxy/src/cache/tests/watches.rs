@@ -213,6 +213,20 @@ async fn a_bookmark_without_an_rv_ends_nothing() {
 }
 
 #[tokio::test]
+async fn a_bookmark_that_is_not_json_ends_nothing() {
+    let bench = Bench::new();
+    let mut feed = bench.watch("x", &format!("{PODS}?{WATCH_LIST}"));
+    feed.event(&event("ADDED", &pod("a", "p", 5)));
+    let end = r#""resourceVersion":"9","annotations":{"k8s.io/initial-events-end":"true"}"#;
+    let broken = format!(r#"{{"kind":"Pod","apiVersion":"v1","metadata":{{{end},"x":nul}}}}"#);
+    feed.event(&event("BOOKMARK", &broken));
+    assert_eq!(
+        reason(bench.list("x", PODS).await),
+        Some(Reason::Incomplete)
+    );
+}
+
+#[tokio::test]
 async fn a_watch_from_now_on_follows_from_its_first_bookmark() {
     let bench = known();
     let from_now = "watch=1&sendInitialEvents=false&allowWatchBookmarks=true";

@@ -115,6 +115,8 @@ fn read_meta_until<'o>(
         match &*key {
             b"apiVersion" => meta.api_version = text(members)?,
             b"kind" => meta.kind = text(members)?,
+            // Another reader might take the other one.
+            b"metadata" if has_metadata => return Err(OBJECT),
             b"metadata" => {
                 each_inside(members, |metadata| put_metadata(metadata, &mut meta))?;
                 has_metadata = true;

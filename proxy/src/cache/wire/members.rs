@@ -6,7 +6,7 @@ use super::scan::{ValueScanner, leading_space};
 
 /// Where a value ends is found by its quotes and brackets; whether it is JSON is for whoever reads it.
 pub(super) struct Members<'o> {
-    /// From the object's brace on.
+    /// The object, and what may be around it.
     whole: &'o [u8],
     rest: &'o [u8],
     next: Next,
@@ -20,8 +20,10 @@ enum Next {
     /// Of the key that came last.
     Value,
     MoreOrEnd,
-    /// The object ended, or was none.
+    /// The object ended.
     Nothing,
+    /// It is none.
+    Failed,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -47,21 +49,23 @@ impl<'o> Members<'o> {
         if self.next == Next::Value {
             self.value()?;
         }
-        let key = match std::mem::replace(&mut self.next, Next::Nothing) {
+        let key = match std::mem::replace(&mut self.next, Next::Failed) {
             Next::Brace => self.symbol(b'{').and_then(|()| self.key_or_end(true)),
             Next::MoreOrEnd => self.key_or_end(false),
-            Next::Value | Next::Nothing => Some(None),
+            Next::Nothing => Some(None),
+            Next::Value | Next::Failed => None,
         };
         let key = key.ok_or(NotAnObject)?;
-        if key.is_some() {
-            self.next = Next::Value;
-        }
+        self.next = match key {
+            Some(_) => Next::Value,
+            None => Next::Nothing,
+        };
         Ok(key)
     }
 
     /// The value of the key that came last, as it was written.
     pub(super) fn value(&mut self) -> Result<&'o [u8], NotAnObject> {
-        let next = std::mem::replace(&mut self.next, Next::Nothing);
+        let next = std::mem::replace(&mut self.next, Next::Failed);
         let value = (next == Next::Value).then(|| self.scanned()).flatten();
         let value = value.ok_or(NotAnObject)?;
         self.next = Next::MoreOrEnd;
@@ -87,6 +91,7 @@ impl<'o> Members<'o> {
     fn after(&self) -> Option<&'o [u8]> {
         let mut scanner = match self.next {
             Next::Nothing => return Some(self.rest),
+            Next::Failed => return None,
             Next::Brace => ValueScanner::new(),
             Next::Value | Next::MoreOrEnd => ValueScanner::inside(),
         };
@@ -107,11 +112,14 @@ impl<'o> Members<'o> {
         Some(Some(key))
     }
 
-    /// The value that comes next.
+    /// The value that comes next: a scalar without quotes or brackets, so that it ends where it ends for who counts these alone.
     fn scanned(&mut self) -> Option<&'o [u8]> {
         self.skip_space();
         let end = ValueScanner::new().scan(self.rest)?;
         let (value, rest) = self.rest.split_at(end);
+        if !matches!(value.first(), Some(b'"' | b'{' | b'[')) && !value.iter().all(is_of_scalar) {
+            return None;
+        }
         self.rest = rest;
         Some(value)
     }
@@ -146,6 +154,11 @@ impl<'o> Members<'o> {
     fn skip_space(&mut self) {
         self.rest = &self.rest[leading_space(self.rest)..];
     }
+}
+
+/// Numbers, `true`, `false` and `null` are made of these.
+fn is_of_scalar(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')
 }
 
 /// Nobody escapes a key that is looked for, but it would be that key all the same.
@@ -222,6 +235,12 @@ mod tests {
             (r#"{"a":1 "b":2}"#, 1),
             (r#"{"a":1}x"#, 1),
             (r#"{"\x":1}"#, 0),
+            (r#"{"a":}"#, 0),
+            (r#"{"a":}}"#, 0),
+            (r#"{"a":,"b":1}"#, 0),
+            (r#"{"a"::1}"#, 0),
+            (r#"{"a":1"}"#, 0),
+            (r#"{"a":1{,"b":{"c":}}}"#, 0),
         ] {
             let members = members(text);
             assert_eq!(members.len(), before + 1, "{text}");
@@ -273,9 +292,8 @@ mod tests {
             let mut members = Members::of(text.as_bytes());
             members.next_key().expect("a key");
             let mut inner = members.enter().expect("an object");
-            let read = inner.next_key();
-            let is_error = read.is_err() || members.leave(inner) == Err(NotAnObject);
-            assert!(is_error, "{text}");
+            let _ = inner.next_key();
+            assert_eq!(members.leave(inner), Err(NotAnObject), "{text}");
         }
     }
 }

@@ -40,6 +40,25 @@ fn pod(json: &'static str) -> Result<Vec<(&'static str, String)>, WireError> {
 }
 
 #[test]
+fn a_key_is_one_step_of_the_way_whatever_is_in_it() {
+    for json in [
+        r#"{"spec.nodeName":"n"}"#,
+        r#"{"spec.nodeName":{"x":"n"},"spec":{"":"n","node":"n","nodeName.x":"n"}}"#,
+        r#"{"spe":{"nodeName":"n"},"":{"nodeName":"n"},"spec.":{"nodeName":"n"}}"#,
+    ] {
+        assert!(
+            !pod(json)
+                .unwrap()
+                .iter()
+                .any(|(name, _)| *name == "spec.nodeName"),
+            "{json}"
+        );
+    }
+    let node = pod(r#"{"spec":{"x":1,"nodeName":"n"}}"#).unwrap();
+    assert!(node.contains(&("spec.nodeName", "n".to_owned())));
+}
+
+#[test]
 fn both_encodings_tell_the_fields_that_the_api_server_compares() {
     let mut seen = BTreeSet::new();
     for [group, resource, json, message, expected] in OBJECTS.lines().map(columns) {
