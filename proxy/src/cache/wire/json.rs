@@ -12,13 +12,6 @@ use super::{EventType, ListHead, ObjectMeta, WatchEvent, WireError, decimal, tab
 
 const OBJECT: WireError = WireError::Malformed("JSON object");
 const EVENT: WireError = WireError::Malformed("JSON watch event");
-
-impl From<NotAnObject> for WireError {
-    fn from(NotAnObject: NotAnObject) -> Self {
-        OBJECT
-    }
-}
-
 /// The kind whose `code` is read.
 const STATUS: &str = "Status";
 
@@ -31,6 +24,12 @@ const READ_OF_METADATA: [&[u8]; 6] = [
     b"labels",
     b"annotations",
 ];
+
+impl From<NotAnObject> for WireError {
+    fn from(NotAnObject: NotAnObject) -> Self {
+        OBJECT
+    }
+}
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -118,7 +117,7 @@ fn read_meta_until<'o>(
             // Another reader might take the other one.
             b"metadata" if has_metadata => return Err(OBJECT),
             b"metadata" => {
-                each_inside(members, |metadata| put_metadata(metadata, &mut meta))?;
+                inside(members, |metadata| put_metadata(metadata, &mut meta))?;
                 has_metadata = true;
             }
             // Some kinds of custom resources have fields of these names, too, of any type.
@@ -137,7 +136,7 @@ fn read_meta_until<'o>(
 }
 
 /// What `read` does with the object that comes next, if it is not null.
-fn each_inside<'o>(
+fn inside<'o>(
     members: &mut Members<'o>,
     read: impl FnOnce(&mut Members<'o>) -> Result<(), WireError>,
 ) -> Result<(), WireError> {
@@ -170,7 +169,7 @@ fn put_metadata(metadata: &mut Members<'_>, meta: &mut ObjectMeta) -> Result<(),
             b"uid" => meta.uid = text(metadata)?,
             b"resourceVersion" => meta.resource_version = decimal(&text(metadata)?),
             b"labels" => meta.labels = read_labels(metadata.value()?)?,
-            _ => each_inside(metadata, |annotations| {
+            _ => inside(metadata, |annotations| {
                 meta.initial_events_end = ends_initial_events(annotations)?;
                 Ok(())
             })?,

@@ -115,13 +115,10 @@ impl Visitor<'_> for Key {
             let way = field.json.as_bytes();
             way.get(self.step..end) == Some(key.as_bytes())
                 && matches!(way.get(end), None | Some(b'.'))
+                // One key is one step, even if it has dots of its own.
+                && !key.contains('.')
         };
-        // One key is one step, even if it has dots of its own.
-        let on_the_way = match at_step(self.fields, is_step) {
-            found if !found.is_empty() && key.contains('.') => self.fields.len()..self.fields.len(),
-            found => found,
-        };
-        Ok((on_the_way, end + 1))
+        Ok((at_step(self.fields, is_step), end + 1))
     }
 }
 
